@@ -1,0 +1,17 @@
+// Log lines on standard error: time (UTC, wall clock), level, message of key=value pairs. Thread-safe; one write a line.
+#pragma once
+
+#include <string_view>
+
+namespace quantd {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+
+// Lines below `level` are dropped. Set once, before threads start.
+void SetLogLevel(LogLevel level);
+void Log(LogLevel level, std::string_view message);
+inline void LogInfo(std::string_view message) { Log(LogLevel::kInfo, message); }
+inline void LogWarning(std::string_view message) { Log(LogLevel::kWarning, message); }
+inline void LogError(std::string_view message) { Log(LogLevel::kError, message); }
+
+}  // namespace quantd
