@@ -1,0 +1,62 @@
+// Chat templates: a bounded interpreter of the Jinja2 that published templates use, equal to Python jinja2 as transformers
+// sets it up (trim_blocks, lstrip_blocks, loop controls, sandbox; raise_exception, strftime_now, tojson).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <absl/status/statusor.h>
+
+#include "runtime/text_piece.h"
+
+namespace quantd {
+
+struct ChatToolCall {
+  std::string id, name;
+  std::string arguments_json;  // a JSON object
+};
+struct ChatMessage {
+  std::string role, content;
+  std::vector<ChatToolCall> tool_calls;  // of an assistant message
+  std::string tool_call_id;              // of a tool message
+  std::string name;
+};
+struct ChatTool {
+  std::string name, description;
+  std::string parameters_json_schema;  // a JSON object
+};
+
+// What a template may see. All text here is data (TextPiece::parse_special = false) except bos_token and eos_token.
+struct ChatTemplateInput {
+  std::vector<ChatMessage> messages;
+  std::vector<ChatTool> tools;
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;  // the last message is left open: everything after its content is cut off
+  std::string template_args_json;       // a JSON object of further variables, or empty
+  std::string bos_token, eos_token;
+  int64_t unix_seconds = 0;             // what strftime_now formats (UTC)
+};
+
+// Immutable and thread-safe. The bounds hold per Render: evaluation steps, recursion depth, bytes of output.
+class ChatTemplate {
+ public:
+  struct Limits {
+    int64_t steps = 2'000'000;
+    int depth = 64;
+    size_t output_bytes = 4 << 20;
+  };
+  // Unimplemented: a construct that is not built. InvalidArgument: not a template. Both name the line.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source, Limits limits);
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source) { return Parse(source, Limits{}); }
+  virtual ~ChatTemplate() = default;
+
+  // InvalidArgument: the template refused the messages (raise_exception, with its words) or an expression failed (with its
+  // line). ResourceExhausted: a limit was hit.
+  virtual absl::StatusOr<TextPieces> Render(const ChatTemplateInput& input) const = 0;
+};
+
+}  // namespace quantd
