@@ -1,0 +1,46 @@
+// Choosing the next token from a row of logits. Random numbers are Philox4x32-10 keyed by (seed, output index, position), so
+// a result does not depend on batching, thread or device.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/tensor.h"
+
+namespace quantd {
+
+struct SamplingParams {
+  float temperature = 1.0f;  // 0 = greedy
+  int32_t top_k = 0;         // 0 = off
+  float top_p = 1.0f;        // 1 = off
+  float min_p = 0.0f;        // 0 = off
+  uint64_t seed = 0;
+};
+
+struct SamplingRow {
+  SamplingParams params;
+  uint32_t output_index = 0;
+  uint64_t position = 0;                      // of the token being chosen
+  std::span<const int32_t> suppressed_ids;    // never chosen (end tokens before min_new_tokens); borrowed for the call
+};
+using SamplingRows = std::span<const SamplingRow>;
+
+struct SampleResult {
+  int32_t token = -1;  // -1: the row held a value that is not finite
+};
+
+// Uniform in [0, 1) with 24 bits.
+float PhiloxUniform(uint64_t seed, uint32_t stream, uint64_t position);
+
+// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Ties go to the lower id. `logits` f32 [V] is
+// read only; `scratch` has room for V entries, so nothing is allocated.
+struct SampleScratch {
+  struct Entry {
+    float logit;
+    int32_t id;
+  };
+  std::span<Entry> entries;
+};
+SampleResult SampleRow(const float* logits, int64_t vocab, const SamplingRow& row, SampleScratch scratch);
+
+}  // namespace quantd
