@@ -1,0 +1,30 @@
+// A checkpoint on disk: a GGUF file, or a folder as Hugging Face lays it out.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <absl/status/statusor.h>
+
+#include "runtime/tokenizer.h"
+#include "runtime/weight_store.h"
+
+namespace quantd {
+
+struct Checkpoint {
+  std::string path;
+  std::string format;                  // "gguf" or "safetensors"
+  std::unique_ptr<WeightStore> weights;
+  std::string config_json;             // HF config.json; written from the metadata for a GGUF
+  std::string generation_config_json;  // may be empty
+  std::string chat_template;           // Jinja2 source; empty where the checkpoint has none
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string bos_token, eos_token;    // texts, for the chat template; may be empty
+  std::string revision;                // hex hash of config and tensor headers
+};
+
+// NotFound: no such path. InvalidArgument: not a checkpoint. DataLoss: a file is corrupt (file, place, found, expected).
+// Unimplemented: an architecture, tensor type, quantization or pickle that is not supported (named).
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path);
+
+}  // namespace quantd

@@ -1,0 +1,54 @@
+// TextCodec: text and chats to token ids and back, with the model's template, special tokens and limits. Immutable; any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <absl/status/statusor.h>
+
+#include "runtime/chat_template/chat_template.h"
+#include "runtime/checkpoint.h"
+#include "runtime/llama_config.h"
+#include "runtime/stream_decoder.h"
+
+namespace quantd {
+
+struct EncodedPrompt {
+  std::vector<int32_t> ids;
+  std::vector<uint32_t> byte_offsets;  // of each id in `rendered`; ids that the tokenizer adds around a text have its edge
+  std::string rendered;                // the text that was encoded
+};
+
+class TextCodec {
+ public:
+  // Takes the tokenizer out of the checkpoint. Fails where the chat template does not parse.
+  static absl::StatusOr<std::shared_ptr<const TextCodec>> Create(Checkpoint& checkpoint);
+
+  struct TextOptions {
+    bool parse_special = false;              // special tokens written in the text are recognised
+    std::optional<bool> add_special_tokens;  // absent: as the tokenizer says
+  };
+  absl::StatusOr<EncodedPrompt> EncodeText(std::string text, const TextOptions& options) const;
+  // The template, then the tokens. A BOS that the template wrote is not doubled. FailedPrecondition: the model has no chat
+  // template. bos_token, eos_token of `input` are filled in here.
+  absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input) const;
+
+  std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  bool has_chat_template() const { return chat_template_ != nullptr; }
+  const GenerationDefaults& defaults() const { return defaults_; }
+  const std::vector<int32_t>& eos_token_ids() const { return eos_token_ids_; }  // sorted: config, generation config, tokenizer
+
+ private:
+  TextCodec() = default;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> chat_template_;
+  GenerationDefaults defaults_;
+  std::vector<int32_t> eos_token_ids_;
+  std::string bos_token_, eos_token_;
+};
+
+}  // namespace quantd
