@@ -1,0 +1,92 @@
+// What everybody but the worker holds of a loaded language model. Thread-safe. It never blocks on a step and never touches a
+// device.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <absl/status/statusor.h>
+
+#include "runtime/text_codec.h"
+#include "scheduler/request.h"
+
+namespace quantd {
+
+struct QueueLimits {
+  int64_t max_waiting_requests = 256;
+  int64_t max_waiting_tokens = 256 * 1024;  // prompt tokens of waiting requests
+};
+
+struct LlmLimits {
+  int64_t max_context = 0;         // tokens of prompt and output together
+  int64_t vocab_size = 0;
+  int64_t kv_blocks = 0, kv_block_tokens = 0;
+  int64_t max_sequences = 0, max_batch_tokens = 0;
+  QueueLimits queue;
+};
+
+struct EngineLoad {
+  int64_t running = 0, waiting = 0, waiting_tokens = 0;
+  int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
+  Duration estimated_queue_time{};
+};
+
+class LlmHandle;
+
+// A place in the queue's bounds, given back when it is destroyed unused. Move-only.
+class Reservation {
+ public:
+  Reservation() = default;
+  Reservation(LlmHandle* owner, int64_t tokens) : owner_(owner), tokens_(tokens) {}
+  Reservation(Reservation&& o) noexcept { *this = std::move(o); }
+  Reservation& operator=(Reservation&& o) noexcept;
+  ~Reservation();
+  int64_t tokens() const { return tokens_; }
+  bool held() const { return owner_ != nullptr; }
+
+ private:
+  friend class LlmHandle;
+  LlmHandle* owner_ = nullptr;  // the holder keeps the handle alive
+  int64_t tokens_ = 0;
+};
+
+// What a request's owner may say to the engine afterwards. Posting never blocks and never fails; after OnDone it does nothing.
+class RequestControl {
+ public:
+  virtual ~RequestControl() = default;
+  virtual void Cancel() = 0;
+  virtual void ReaderReady() = 0;
+};
+
+class LlmHandle {
+ public:
+  virtual ~LlmHandle() = default;
+  virtual const std::string& name() const = 0;
+  virtual const LlmLimits& limits() const = 0;
+  virtual const TextCodec& codec() const = 0;
+  // Takes a place for a request of about `estimated_tokens` prompt tokens, before any work. ResourceExhausted QUEUE_FULL or
+  // TOKEN_BUDGET with a retry delay; Unavailable DRAINING.
+  virtual absl::StatusOr<Reservation> Reserve(int64_t estimated_tokens) = 0;
+  // Corrects the reservation to the exact prompt length and hands the request to the worker. InvalidArgument
+  // CONTEXT_TOO_LONG, FailedPrecondition EXCEEDS_CAPACITY, ResourceExhausted TOKEN_BUDGET, DeadlineExceeded
+  // EXPIRED_IN_QUEUE, Unavailable DRAINING: then the sink hears nothing. After OK the sink hears OnDone once.
+  virtual absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation reservation, LlmRequest request,
+                                                                 std::shared_ptr<LlmSink> sink) = 0;
+  // A request that ends before Submit (bad text, cancelled while tokenizing) is counted and logged through here, so that
+  // every request is counted once.
+  virtual void RecordEnded(const LlmRequest& request, const absl::Status& status) = 0;
+  virtual EngineLoad load() const = 0;
+
+ protected:
+  friend class Reservation;
+  virtual void Release(int64_t tokens) = 0;
+  static int64_t Consume(Reservation& r) {  // the place is now the engine's to give back
+    r.owner_ = nullptr;
+    return std::exchange(r.tokens_, 0);
+  }
+};
+
+}  // namespace quantd

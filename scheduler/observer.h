@@ -1,0 +1,46 @@
+// What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker thread
+// (OnRejected: on the caller's), never blocks. All durations come from one steady clock.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <absl/status/status.h>
+
+#include "scheduler/request.h"
+
+namespace quantd {
+
+struct RequestRecord {  // of one ended request
+  std::string_view id;
+  Priority priority = Priority::kStandard;
+  absl::StatusCode code = absl::StatusCode::kOk;
+  std::string_view reason;  // ErrorInfo reason, or the finish reason's name
+  Usage usage;
+  Timing timing;
+};
+
+enum class StepPhase : uint8_t { kPrefill, kDecode, kMixed };
+
+struct EngineGauges {  // after every step and every change
+  int64_t running = 0, waiting = 0, waiting_tokens = 0;
+  int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
+  double oldest_waiting_seconds = 0, estimated_queue_seconds = 0;
+};
+
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnRejected(std::string_view reason) = 0;           // refused at the door: "queue_full", "token_budget", …
+  virtual void OnStarted(Priority priority, Duration queued) = 0;  // first step
+  virtual void OnFirstToken(Duration since_arrival) = 0;
+  virtual void OnInterToken(Duration gap) = 0;
+  virtual void OnPrefixLookup(int64_t queried_tokens, int64_t hit_tokens) = 0;
+  virtual void OnPreempted(int64_t lost_tokens) = 0;
+  virtual void OnStep(StepPhase phase, int64_t tokens, int64_t sequences, Duration duration) = 0;
+  virtual void OnEnded(const RequestRecord& record) = 0;
+  virtual void OnGauges(const EngineGauges& gauges) = 0;
+};
+
+}  // namespace quantd
