@@ -75,8 +75,9 @@ class LlmHandle {
   // EXPIRED_IN_QUEUE, Unavailable DRAINING: then the sink hears nothing. After OK the sink hears OnDone once.
   virtual absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation reservation, LlmRequest request,
                                                                  std::shared_ptr<LlmSink> sink) = 0;
-  // A request that ends before Submit (bad text, cancelled while tokenizing) is counted and logged through here, so that
-  // every request is counted once.
+  // A request whose end no sink heard (refused by Reserve or Submit, bad text, cancelled while tokenizing) is counted and
+  // logged through here by its caller, once; Reserve and Submit themselves only report OnRejected. So every request is
+  // counted once.
   virtual void RecordEnded(const LlmRequest& request, const absl::Status& status) = 0;
   virtual EngineLoad load() const = 0;
 
