@@ -26,9 +26,9 @@ class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
   virtual const LanguageModelShape& shape() const = 0;
-  // hidden [T, hidden_size] of every token, in the activations' dtype, after the final norm.
+  // hidden [T, hidden_size] of every token, in the activations' dtype, before the final norm.
   virtual void Forward(StepContext& context, const RaggedBatch& batch, KvCache& cache, const Tensor& hidden) = 0;
-  // logits f32 [R, vocab_size] of hidden_rows [R, hidden_size].
+  // logits f32 [R, vocab_size] of hidden_rows [R, hidden_size], which the final norm is applied to first.
   virtual void Logits(StepContext& context, const Tensor& hidden_rows, const Tensor& logits) = 0;
 };
 

@@ -43,12 +43,11 @@ class StepRunner {
 // Owned by the worker thread. Model, cache and backend must outlive it.
 class LlmRunner : public StepRunner {
  public:
-  // Sizes the workspace by a dry run of the largest step on `planner`, a dry-run backend of the same kind, with `plan_model`
-  // and `plan_cache` loaded on it. ResourceExhausted: the device has not got the memory.
+  // `workspace_bytes` is what MeasureWorkspace said. ResourceExhausted: the device has not got the memory.
   static absl::StatusOr<std::unique_ptr<LlmRunner>> Create(Backend& backend, LanguageModel& model, KvCache& cache,
                                                            const StepLimits& limits, int64_t workspace_bytes,
                                                            MemoryTag tag);
-  // Bytes of workspace that the largest step takes.
+  // Bytes of workspace that the largest step takes: that step, run on a dry-run backend of the same kind.
   static int64_t MeasureWorkspace(Backend& planner, LanguageModel& plan_model, KvCache& plan_cache,
                                   const StepLimits& limits);
 
@@ -60,7 +59,6 @@ class LlmRunner : public StepRunner {
  private:
   LlmRunner(Backend& backend, LanguageModel& model, KvCache& cache, const StepLimits& limits, Buffer workspace);
   absl::Status Check(const LlmStepInput& input) const;
-  Tensor Run(const LlmStepInput& input);  // logits, in the workspace
 
   Backend& backend_;
   LanguageModel& model_;

@@ -1,0 +1,126 @@
+#include "runtime/llama.h"
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "runtime/kv_cache.h"
+#include "runtime/rope.h"
+#include "runtime/workspace.h"
+
+namespace quantd {
+namespace {
+
+struct LlamaLayer {
+  Tensor attention_norm, mlp_norm;  // f32 [hidden]
+  QuantizedLinear qkv, o, gate_up, down;
+};
+
+class Llama final : public LanguageModel {
+ public:
+  Llama(const LlamaConfig& config, int64_t max_context, DType activations, ParamLoader& loader,
+        std::unique_ptr<ModelParams> params)
+      : params_(std::move(params)), config_(config) {
+    shape_ = {config.vocab_size, config.hidden_size, config.layers,  config.kv_heads,
+              config.head_dim,   max_context,        activations};
+    const int64_t hidden = config.hidden_size, q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+    table_ = loader.Table("model.embed_tokens", config.vocab_size, hidden,
+                          config.tie_word_embeddings ? WeightRole::kTiedTable : WeightRole::kEmbedding);
+    for (int64_t i = 0; i < config.layers; ++i) {
+      const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn.", mlp = layer + ".mlp.";
+      LlamaLayer& l = layers_.emplace_back();
+      l.attention_norm = loader.Vector(layer + ".input_layernorm.weight", hidden);
+      l.qkv = loader.Linear({{attn + "q_proj", q}, {attn + "k_proj", kv}, {attn + "v_proj", kv}}, hidden,
+                            config.attention_bias);
+      l.o = loader.Linear({{attn + "o_proj", hidden}}, q, config.attention_bias);
+      l.mlp_norm = loader.Vector(layer + ".post_attention_layernorm.weight", hidden);
+      l.gate_up = loader.Linear({{mlp + "gate_proj", config.intermediate_size}, {mlp + "up_proj", config.intermediate_size}},
+                                hidden, config.mlp_bias);
+      l.down = loader.Linear({{mlp + "down_proj", hidden}}, config.intermediate_size, config.mlp_bias);
+    }
+    final_norm_ = loader.Vector("model.norm.weight", hidden);
+    if (config.tie_word_embeddings) {
+      loader.Ignore("lm_head.weight");  // some tied checkpoints hold the table twice
+      head_ = loader.Head(table_);
+    } else {
+      head_ = loader.Linear({{"lm_head", config.vocab_size}}, hidden, /*with_bias=*/false);
+    }
+    std::vector<float> factors;  // llama.cpp's form of the llama3 rope scaling
+    if (loader.Has("rope_freqs.weight")) factors = loader.HostVector("rope_freqs.weight", config.head_dim / 2);
+    cos_sin_ = loader.Constant({max_context, config.head_dim}, [&](float* table) {
+      FillRopeTable(config.head_dim, config.rope_theta, config.rope_scaling, factors, max_context, table);
+    });
+  }
+
+  const LanguageModelShape& shape() const override { return shape_; }
+
+  void Forward(StepContext& step, const RaggedBatch& batch, KvCache& cache, const Tensor& hidden) override {
+    Backend& b = step.backend;
+    b.Embedding(batch.token_ids, *table_, hidden);
+    for (int64_t i = 0; i < config_.layers; ++i) {
+      Attention(step, layers_[static_cast<size_t>(i)], batch, cache.layer(i), hidden);
+      Mlp(step, layers_[static_cast<size_t>(i)], hidden);
+    }
+  }
+
+  void Logits(StepContext& step, const Tensor& hidden_rows, const Tensor& logits) override {
+    Workspace::Scope scope(step.workspace);
+    Activation x = head_.NewInput(step.workspace, hidden_rows.rows());
+    step.backend.RmsNorm(hidden_rows, final_norm_, config_.rms_norm_eps, x);
+    head_.Forward(step, x, logits);
+  }
+
+ private:
+  // hidden += o(attention(rope(qkv(norm(hidden)))))
+  void Attention(StepContext& step, const LlamaLayer& layer, const RaggedBatch& batch, const PagedKv& kv,
+                 const Tensor& hidden) const {
+    Backend& b = step.backend;
+    Workspace::Scope scope(step.workspace);
+    const int64_t T = batch.tokens(), D = config_.head_dim, H = config_.heads, H_kv = config_.kv_heads;
+    Activation x = layer.qkv.NewInput(step.workspace, T);
+    b.RmsNorm(hidden, layer.attention_norm, config_.rms_norm_eps, x);
+    Tensor qkv = step.workspace.New(shape_.activations, {T, (H + 2 * H_kv) * D});
+    layer.qkv.Forward(step, x, qkv);
+    Tensor q = qkv.Columns(0, H * D).Reshape({T, H, D});
+    Tensor k = qkv.Columns(H * D, H_kv * D).Reshape({T, H_kv, D});
+    Tensor v = qkv.Columns((H + H_kv) * D, H_kv * D).Reshape({T, H_kv, D});
+    b.Rope(RopeStyle::kHalves, cos_sin_, batch.positions, q);
+    b.Rope(RopeStyle::kHalves, cos_sin_, batch.positions, k);
+    b.AppendKv(k, v, batch, kv);
+    Activation attended = layer.o.NewInput(step.workspace, T);
+    b.PagedAttention(q, kv, batch, 1.0f / std::sqrt(static_cast<float>(D)), attended);
+    layer.o.Forward(step, attended, hidden, {.residual = hidden});
+  }
+
+  // hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
+  void Mlp(StepContext& step, const LlamaLayer& layer, const Tensor& hidden) const {
+    Backend& b = step.backend;
+    Workspace::Scope scope(step.workspace);
+    const int64_t T = hidden.rows();
+    Activation x = layer.gate_up.NewInput(step.workspace, T);
+    b.RmsNorm(hidden, layer.mlp_norm, config_.rms_norm_eps, x);
+    Tensor gate_up = step.workspace.New(shape_.activations, {T, 2 * config_.intermediate_size});
+    layer.gate_up.Forward(step, x, gate_up);
+    Activation gated = layer.down.NewInput(step.workspace, T);
+    b.GatedActivation(ActivationKind::kSilu, gate_up, gated);
+    layer.down.Forward(step, gated, hidden, {.residual = hidden});
+  }
+
+  std::unique_ptr<ModelParams> params_;
+  LlamaConfig config_;
+  LanguageModelShape shape_;
+  const DeviceWeight* table_ = nullptr;
+  std::vector<LlamaLayer> layers_;
+  Tensor final_norm_;  // f32 [hidden]
+  QuantizedLinear head_;
+  Tensor cos_sin_;     // f32 [max_context, D]
+};
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> MakeLlama(const LlamaConfig& config, int64_t max_context, DType activations,
+                                         ParamLoader& loader, std::unique_ptr<ModelParams> params) {
+  return std::make_unique<Llama>(config, max_context, activations, loader, std::move(params));
+}
+
+}  // namespace quantd

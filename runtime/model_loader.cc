@@ -1,0 +1,189 @@
+#include "runtime/model_loader.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/architecture.h"
+#include "runtime/llama.h"
+#include "runtime/param_loader.h"
+#include "runtime/quant_recipe.h"
+
+namespace quantd {
+namespace {
+
+// What a model class does with its config and parameters. One row for each known architecture.
+using MakeModel = absl::StatusOr<std::unique_ptr<LanguageModel>> (*)(const Checkpoint&, int64_t max_context, DType, ParamLoader&,
+                                                                      std::unique_ptr<ModelParams>);
+absl::StatusOr<std::unique_ptr<LanguageModel>> NewLlama(const Checkpoint& checkpoint, int64_t max_context, DType activations,
+                                                        ParamLoader& loader, std::unique_ptr<ModelParams> params) {
+  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  return MakeLlama(config, max_context, activations, loader, std::move(params));
+}
+struct Architecture {
+  std::string_view name;
+  MakeModel make;
+};
+constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", NewLlama}};
+
+absl::StatusOr<MakeModel> FindArchitecture(const Checkpoint& checkpoint) {
+  QD_ASSIGN_OR_RETURN(std::string name, ReadArchitecture(checkpoint.config_json));
+  for (const Architecture& a : kArchitectures) {
+    if (a.name == name) return a.make;
+  }
+  return absl::UnimplementedError(absl::StrCat(checkpoint.path, ": architecture ", name, ", expected LlamaForCausalLM"));
+}
+
+// A model with its cache on a backend, real or dry.
+struct Assembled {
+  std::unique_ptr<LanguageModel> model;
+  std::unique_ptr<KvCache> cache;
+  StepLimits limits;
+  ModelParams* params = nullptr;  // owned by the model
+};
+
+KvCacheConfig CacheConfig(const LanguageModelShape& shape, const LoadSpec& spec) {
+  KvCacheConfig config{shape.layers, shape.kv_heads, shape.head_dim, 0, spec.keys, spec.values};
+  constexpr int64_t kDefaultMost = int64_t{1} << 30;
+  int64_t blocks_a_sequence = (shape.max_context + kKvBlockTokens - 1) / kKvBlockTokens;
+  int64_t wanted = spec.kv_cache_bytes > 0 ? spec.kv_cache_bytes
+                                           : std::min(kDefaultMost, config.bytes_per_block() * blocks_a_sequence * spec.max_sequences);
+  config.blocks = wanted / config.bytes_per_block();
+  return config;
+}
+
+absl::Status CheckSpec(const LoadSpec& spec) {
+  auto wrong = [](auto&&... what) { return absl::InvalidArgumentError(absl::StrCat(what...)); };
+  if (spec.activations != DType::kF32 && spec.activations != DType::kBF16) {
+    return wrong("activations ", ToAbsl(Name(spec.activations)), ": expected f32 or bf16");
+  }
+  if (spec.max_batch_tokens < 1 || spec.max_batch_tokens > 65536) {
+    return wrong("max_batch_tokens ", spec.max_batch_tokens, ": expected 1 to 65536");
+  }
+  if (spec.max_sequences < 1 || spec.max_sequences > 4096) return wrong("max_sequences ", spec.max_sequences, ": expected 1 to 4096");
+  if (spec.max_sequences > spec.max_batch_tokens) {
+    return wrong("max_sequences ", spec.max_sequences, ": more than max_batch_tokens ", spec.max_batch_tokens,
+                 ", and each running sequence takes a token of a step");
+  }
+  if (spec.kv_cache_bytes < 0) return wrong("kv_cache_bytes ", spec.kv_cache_bytes, ": expected a positive number");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> MaxContext(const Checkpoint& checkpoint, const LoadSpec& spec) {
+  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  if (spec.max_context < 0 || spec.max_context > config.max_position) {
+    return absl::InvalidArgumentError(absl::StrCat("max_context ", spec.max_context, ": expected 1 to the model's ", config.max_position));
+  }
+  return spec.max_context == 0 ? config.max_position : spec.max_context;
+}
+
+void OnDevice(const LoadHooks& hooks, const std::function<void()>& fn) {
+  if (hooks.on_device) {
+    hooks.on_device(fn);
+  } else {
+    fn();
+  }
+}
+
+// Loads weights and makes the cache. On failure `out` holds what was made so far: it must die on the device's thread.
+absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend, ModelId id, const LoadHooks& hooks,
+                      Assembled& out) {
+  QD_RETURN_IF_ERROR(CheckSpec(spec));
+  QD_ASSIGN_OR_RETURN(MakeModel make, FindArchitecture(checkpoint));
+  QD_ASSIGN_OR_RETURN(QuantRecipe recipe, QuantRecipe::Parse(spec.weights, spec.rules));
+  QD_ASSIGN_OR_RETURN(int64_t max_context, MaxContext(checkpoint, spec));
+  auto params = std::make_unique<ModelParams>();
+  out.params = params.get();
+  ParamLoader loader(*checkpoint.weights, recipe, backend, {MemoryComponent::kWeights, id}, spec.activations, hooks, *params);
+  QD_ASSIGN_OR_RETURN(out.model, make(checkpoint, max_context, spec.activations, loader, std::move(params)));
+  QD_RETURN_IF_ERROR(loader.Finish());
+  KvCacheConfig config = CacheConfig(out.model->shape(), spec);
+  if (config.blocks < 1) {
+    return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", spec.kv_cache_bytes, ": one block of ", kKvBlockTokens,
+                                                              " tokens takes ", config.bytes_per_block())),
+                      "FIELD_INVALID");
+  }
+  absl::Status cache_status;
+  OnDevice(hooks, [&] {
+    auto cache = KvCache::Create(backend, config, {MemoryComponent::kKvCache, id});
+    cache_status = cache.status();
+    if (cache.ok()) out.cache = *std::move(cache);
+  });
+  QD_RETURN_IF_ERROR(cache_status);
+  out.limits = {spec.max_batch_tokens, spec.max_sequences, std::min(max_context, config.blocks * kKvBlockTokens)};
+  return absl::OkStatus();
+}
+
+struct DryRun {
+  std::unique_ptr<Backend> backend;
+  Assembled assembled;
+  std::unique_ptr<LlmRunner> runner;
+  int64_t workspace_bytes = 0;
+};
+
+absl::StatusOr<DryRun> RunDry(const Checkpoint& checkpoint, const LoadSpec& spec, std::string_view backend_kind,
+                              BackendOptions options) {
+  options.dry_run = true;
+  DryRun dry;
+  QD_ASSIGN_OR_RETURN(dry.backend, CreateBackend(backend_kind, options));
+  Assembled& a = dry.assembled;
+  QD_RETURN_IF_ERROR(Assemble(checkpoint, spec, *dry.backend, 1, {}, a));
+  dry.workspace_bytes = LlmRunner::MeasureWorkspace(*dry.backend, *a.model, *a.cache, a.limits);
+  QD_RETURN_IF_ERROR(dry.backend->Synchronize());
+  QD_ASSIGN_OR_RETURN(dry.runner, LlmRunner::Create(*dry.backend, *a.model, *a.cache, a.limits, dry.workspace_bytes,
+                                                    {MemoryComponent::kWorkspace, 1}));
+  return dry;
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpec& spec, std::string_view backend_kind,
+                                     const BackendOptions& backend_options) {
+  QD_ASSIGN_OR_RETURN(DryRun dry, RunDry(checkpoint, spec, backend_kind, backend_options));
+  MemoryPlan plan;
+  plan.use = dry.backend->memory().models[1];
+  const KvCacheConfig& cache = dry.assembled.cache->config();
+  plan.kv_bytes_per_token = cache.bytes_per_token();
+  plan.kv_blocks = cache.blocks;
+  plan.max_context = dry.assembled.limits.max_context;
+  plan.parameters = dry.assembled.params->parameters;
+  plan.layers = dry.assembled.params->report;
+  return plan;
+}
+
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend,
+                                      std::string_view backend_kind, const BackendOptions& backend_options, ModelId id,
+                                      const LoadHooks& hooks) {
+  int64_t workspace_bytes = 0;
+  {
+    QD_ASSIGN_OR_RETURN(DryRun dry, RunDry(checkpoint, spec, backend_kind, backend_options));
+    workspace_bytes = dry.workspace_bytes;
+  }
+  Assembled assembled;
+  std::unique_ptr<LlmRunner> runner;
+  absl::Status status = Assemble(checkpoint, spec, backend, id, hooks, assembled);
+  OnDevice(hooks, [&] {
+    if (status.ok()) {
+      auto created = LlmRunner::Create(backend, *assembled.model, *assembled.cache, assembled.limits, workspace_bytes,
+                                       {MemoryComponent::kWorkspace, id});
+      status = created.status();
+      if (created.ok()) runner = *std::move(created);
+    }
+    if (!status.ok()) {
+      assembled.cache.reset();
+      assembled.model.reset();
+    }
+  });
+  QD_RETURN_IF_ERROR(status);
+  LoadedModel loaded;
+  loaded.limits = assembled.limits;
+  loaded.layers = std::move(assembled.params->report);
+  loaded.parameters = assembled.params->parameters;
+  loaded.model = std::move(assembled.model);
+  loaded.cache = std::move(assembled.cache);
+  loaded.runner = std::move(runner);
+  return loaded;
+}
+
+}  // namespace quantd

@@ -1,0 +1,251 @@
+#include "runtime/param_loader.h"
+
+#include <cstring>
+#include <utility>
+
+#include "base/strings.h"
+
+namespace quantd {
+namespace {
+
+bool EndsWith(std::string_view s, std::string_view suffix) {
+  return s.size() >= suffix.size() && s.substr(s.size() - suffix.size()) == suffix;
+}
+
+// Tensors that old checkpoints carry and no model needs.
+bool Harmless(std::string_view name) { return EndsWith(name, "rotary_emb.inv_freq"); }
+
+// Appends the rows of `more`, which has the scheme and K of `all`.
+void AppendRows(QuantizedMatrix& all, const QuantizedMatrix& more) {
+  all.n += more.n;
+  all.data.insert(all.data.end(), more.data.begin(), more.data.end());
+  all.scales.insert(all.scales.end(), more.scales.begin(), more.scales.end());
+  all.zeros.insert(all.zeros.end(), more.zeros.begin(), more.zeros.end());
+}
+
+}  // namespace
+
+ParamLoader::ParamLoader(const WeightStore& store, const QuantRecipe& recipe, Backend& backend, MemoryTag tag,
+                         DType activations, const LoadHooks& hooks, ModelParams& params)
+    : store_(store), recipe_(recipe), backend_(backend), tag_(tag), activations_(activations), hooks_(hooks), params_(params) {
+  for (const TensorInfo& info : store.tensors()) progress_.total_bytes += info.file_bytes;
+}
+
+void ParamLoader::Fail(absl::Status status) {
+  if (status_.ok()) status_ = std::move(status);
+}
+
+void ParamLoader::OnDevice(const std::function<void()>& fn) {
+  if (hooks_.on_device) {
+    hooks_.on_device(fn);
+  } else {
+    fn();
+  }
+}
+
+const TensorInfo* ParamLoader::Use(const std::string& name, const Shape& expected) {
+  if (!status_.ok()) return nullptr;
+  const TensorInfo* info = store_.Find(name);
+  if (info == nullptr) {
+    Fail(absl::DataLossError(absl::StrCat(name, ": the checkpoint has no such tensor")));
+    return nullptr;
+  }
+  used_.insert(name);
+  if (!(info->shape == expected)) {
+    Fail(absl::DataLossError(absl::StrCat(name, ": shape ", ToString(info->shape), ", expected ", ToString(expected))));
+    return nullptr;
+  }
+  if (hooks_.cancelled && hooks_.cancelled()) {
+    Fail(absl::CancelledError("load cancelled"));
+    return nullptr;
+  }
+  progress_.done_bytes += info->file_bytes;
+  if (hooks_.progress) hooks_.progress(progress_);
+  params_.parameters += info->shape.elements();
+  return info;
+}
+
+QuantizedMatrix ParamLoader::Load(const TensorInfo& info, const QuantScheme& scheme) {
+  int64_t n = info.shape.rank() == 2 ? info.shape[0] : 1, k = info.shape[info.shape.rank() - 1];
+  if (backend_.dry_run()) {
+    QuantizedMatrix sized;
+    sized.scheme = scheme, sized.n = n, sized.k = k;
+    return sized;
+  }
+  absl::StatusOr<QuantizedMatrix> stored = store_.Read(info.name);
+  if (!stored.ok()) {
+    Fail(stored.status());
+    return {};
+  }
+  if (stored->scheme == scheme) return *std::move(stored);
+  // Block types go through f32 row by row; float types are what Quantize takes.
+  QuantizedMatrix wide;
+  if (stored->scheme.quantized()) {
+    QuantScheme f32;
+    f32.weight = WeightFormat::kF32;
+    wide = NewQuantizedMatrix(f32, n, k);
+    for (int64_t row = 0; row < n; ++row) {
+      DequantizeRow(stored->view(), row, reinterpret_cast<float*>(wide.data.data()) + row * k);
+    }
+    stored = std::move(wide);
+  }
+  absl::StatusOr<QuantizedMatrix> quantized = Quantize(stored->view().data, scheme);
+  if (!quantized.ok()) {
+    Fail(absl::Status(quantized.status().code(), absl::StrCat(info.name, ": ", quantized.status().message())));
+    return {};
+  }
+  return *std::move(quantized);
+}
+
+const DeviceWeight* ParamLoader::Pack(const QuantizedMatrix& matrix, const std::string& layer) {
+  if (!status_.ok()) return nullptr;
+  absl::StatusOr<std::unique_ptr<DeviceWeight>> packed = absl::InternalError("not packed");
+  OnDevice([&] {
+    absl::Status supported = backend_.Supports(matrix.scheme, matrix.n, matrix.k);
+    packed = supported.ok() ? backend_.Pack(matrix.view(), tag_) : supported;
+  });
+  if (!packed.ok()) {
+    Fail(absl::Status(packed.status().code(), absl::StrCat(layer, ": ", packed.status().message())));
+    return nullptr;
+  }
+  params_.weights.push_back(*std::move(packed));
+  return params_.weights.back().get();
+}
+
+size_t ParamLoader::Report(const std::string& name, const QuantRecipe::Choice& choice, const TensorInfo& info, int64_t n,
+                           int64_t k) {
+  LayerReport line;
+  line.name = name;
+  line.scheme = Name(choice.scheme);
+  line.reason = choice.reason;
+  if (info.scheme.quantized() && !(info.scheme == choice.scheme)) {
+    line.reason = absl::StrCat(line.reason, ", requantized from ", Name(info.scheme));
+  }
+  line.n = n, line.k = k;
+  line.bf16_bytes = n * k * 2;
+  params_.report.push_back(std::move(line));
+  return params_.report.size() - 1;
+}
+
+// Shares the packed bytes out to the report lines from `first_report` on, by their rows.
+void ParamLoader::Account(size_t first_report, const DeviceWeight& weight) {
+  for (size_t i = first_report; i < params_.report.size(); ++i) {
+    LayerReport& line = params_.report[i];
+    line.bytes = weight.bytes() * line.n / weight.n();
+    line.kernel = std::string(weight.layout_id());
+  }
+}
+
+QuantizedLinear ParamLoader::Linear(const std::vector<LinearSpec>& specs, int64_t k, bool with_bias) {
+  std::vector<QuantizedLinear::Part> parts;
+  QuantizedMatrix stacked;
+  std::vector<float> bias;
+  size_t first_report = params_.report.size();
+  int64_t column = 0;
+  auto flush = [&] {
+    if (stacked.n == 0) return;
+    const DeviceWeight* weight = Pack(stacked, specs[0].layer);
+    if (weight == nullptr) return;
+    Account(first_report, *weight);
+    parts.push_back({weight, with_bias ? Upload(bias.data(), {weight->n()}) : Tensor(), column});
+    column += weight->n();
+    first_report = params_.report.size();
+    stacked = {};
+    bias.clear();
+  };
+  for (const LinearSpec& spec : specs) {
+    const TensorInfo* info = Use(spec.layer + ".weight", {spec.n, k});
+    if (info == nullptr) return {};
+    QuantRecipe::Choice choice = recipe_.Choose(spec.layer, WeightRole::kLinear, k, info->scheme);
+    if (stacked.n != 0 && !(stacked.scheme == choice.scheme)) flush();
+    Report(info->name, choice, *info, spec.n, k);
+    QuantizedMatrix matrix = Load(*info, choice.scheme);
+    if (with_bias) {
+      std::vector<float> b = HostVector(spec.layer + ".bias", spec.n);
+      bias.insert(bias.end(), b.begin(), b.end());
+    }
+    if (!status_.ok()) return {};
+    if (stacked.n == 0) {
+      stacked = std::move(matrix);
+    } else {
+      AppendRows(stacked, matrix);
+    }
+  }
+  flush();
+  if (!status_.ok()) return {};
+  return QuantizedLinear(std::move(parts), activations_);
+}
+
+const DeviceWeight* ParamLoader::Table(const std::string& layer, int64_t n, int64_t k, WeightRole role) {
+  const TensorInfo* info = Use(layer + ".weight", {n, k});
+  if (info == nullptr) return nullptr;
+  QuantRecipe::Choice choice = recipe_.Choose(layer, role, k, info->scheme);
+  size_t line = Report(info->name, choice, *info, n, k);
+  QuantizedMatrix matrix = Load(*info, choice.scheme);
+  const DeviceWeight* weight = Pack(matrix, layer);
+  if (weight != nullptr) Account(line, *weight);
+  return weight;
+}
+
+QuantizedLinear ParamLoader::Head(const DeviceWeight* table) const {
+  if (table == nullptr) return {};
+  return QuantizedLinear({{table, Tensor(), 0}}, activations_);
+}
+
+std::vector<float> ParamLoader::HostVector(const std::string& name, int64_t size) {
+  std::vector<float> values(static_cast<size_t>(size), 1.0f);
+  const TensorInfo* info = Use(name, {size});
+  if (info == nullptr || backend_.dry_run()) return values;
+  absl::StatusOr<QuantizedMatrix> stored = store_.Read(name);
+  if (stored.ok()) {
+    DequantizeRow(stored->view(), 0, values.data());
+  } else {
+    Fail(stored.status());
+  }
+  return values;
+}
+
+Tensor ParamLoader::Vector(const std::string& name, int64_t size) {
+  std::vector<float> values = HostVector(name, size);
+  return Upload(values.data(), {size});
+}
+
+Tensor ParamLoader::Constant(Shape shape, const std::function<void(float*)>& fill) {
+  std::vector<float> values;
+  if (!backend_.dry_run()) {
+    values.resize(static_cast<size_t>(shape.elements()));
+    fill(values.data());
+  }
+  return Upload(values.data(), shape);
+}
+
+Tensor ParamLoader::Upload(const float* host, Shape shape) {
+  if (!status_.ok()) return {};
+  absl::StatusOr<Buffer> buffer = absl::InternalError("not allocated");
+  Tensor tensor;
+  OnDevice([&] {
+    buffer = backend_.Allocate(shape.elements() * SizeOf(DType::kF32), tag_);
+    if (!buffer.ok()) return;
+    tensor = Tensor(buffer->data(), DType::kF32, shape);
+    backend_.CopyIn(host, tensor);
+    Fail(backend_.Synchronize());
+  });
+  if (!buffer.ok()) {
+    Fail(buffer.status());
+    return {};
+  }
+  params_.buffers.push_back(*std::move(buffer));
+  return tensor;
+}
+
+absl::Status ParamLoader::Finish() {
+  for (const TensorInfo& info : store_.tensors()) {
+    if (!status_.ok()) break;
+    if (used_.count(info.name) == 0 && !Harmless(info.name)) {
+      Fail(absl::DataLossError(absl::StrCat(info.name, ": the model does not use this tensor of the checkpoint")));
+    }
+  }
+  return status_;
+}
+
+}  // namespace quantd

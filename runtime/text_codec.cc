@@ -1,0 +1,76 @@
+#include "runtime/text_codec.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace quantd {
+
+absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& checkpoint) {
+  if (checkpoint.tokenizer == nullptr) {
+    return absl::NotFoundError(absl::StrCat(checkpoint.path, ": no tokenizer.json and no tokenizer.model"));
+  }
+  std::shared_ptr<TextCodec> codec(new TextCodec);
+  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  QD_ASSIGN_OR_RETURN(codec->defaults_, ParseGenerationConfig(checkpoint.generation_config_json));
+  if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
+    return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ", checkpoint.tokenizer->vocab_size() - 1,
+                                            ", the model a vocabulary of ", config.vocab_size));
+  }
+  if (!checkpoint.chat_template.empty()) {
+    QD_ASSIGN_OR_RETURN(codec->chat_template_, ChatTemplate::Parse(checkpoint.chat_template));
+  }
+  codec->tokenizer_ = std::move(checkpoint.tokenizer);
+  codec->bos_token_ = checkpoint.bos_token;
+  codec->eos_token_ = checkpoint.eos_token;
+  std::vector<int32_t>& eos = codec->eos_token_ids_;
+  eos = config.eos_token_ids;
+  eos.insert(eos.end(), codec->defaults_.eos_token_ids.begin(), codec->defaults_.eos_token_ids.end());
+  if (std::optional<int32_t> id = codec->tokenizer_->eos_id()) eos.push_back(*id);
+  std::sort(eos.begin(), eos.end());
+  eos.erase(std::unique(eos.begin(), eos.end()), eos.end());
+  return codec;
+}
+
+absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const TextOptions& options) const {
+  EncodedPrompt prompt;
+  TextPiece piece{std::move(text), options.parse_special};
+  const bool add = options.add_special_tokens.value_or(true);
+  if (add) prompt.ids.assign(tokenizer_->prefix_ids().begin(), tokenizer_->prefix_ids().end());
+  prompt.byte_offsets.assign(prompt.ids.size(), 0);
+  QD_RETURN_IF_ERROR(tokenizer_->Encode(std::span(&piece, 1), prompt.ids, &prompt.byte_offsets));
+  if (add) {
+    for (int32_t id : tokenizer_->suffix_ids()) {
+      prompt.ids.push_back(id);
+      prompt.byte_offsets.push_back(static_cast<uint32_t>(piece.text.size()));
+    }
+  }
+  prompt.rendered = std::move(piece.text);
+  return prompt;
+}
+
+absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input) const {
+  if (chat_template_ == nullptr) {
+    return WithReason(absl::FailedPreconditionError("the model has no chat template: send text or tokens"), "NO_CHAT_TEMPLATE");
+  }
+  input.bos_token = bos_token_;
+  input.eos_token = eos_token_;
+  QD_ASSIGN_OR_RETURN(TextPieces pieces, chat_template_->Render(input));
+  EncodedPrompt prompt;
+  // The template alone writes special tokens: nothing is added around its text, as in transformers' apply_chat_template.
+  QD_RETURN_IF_ERROR(tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets));
+  prompt.rendered = JoinText(pieces);
+  return prompt;
+}
+
+std::string TextCodec::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+  StreamDecoder decoder(*tokenizer_, {.skip_special_tokens = skip_special_tokens, .at_text_start = true});
+  std::string text;
+  for (int32_t id : ids) text += decoder.Append(id);
+  return text + decoder.Flush();
+}
+
+}  // namespace quantd
