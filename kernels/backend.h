@@ -74,8 +74,8 @@ enum class ActivationKind : uint8_t { kNone, kSilu };
 
 // Applied in this order: + bias, activation, + residual.
 struct LinearArgs {
-  Tensor bias;      // f32 [N], or absent
-  Tensor residual;  // dtype of out, [T, N], or absent; may be `out` itself
+  Tensor bias = {};      // f32 [N], or absent
+  Tensor residual = {};  // dtype of out, [T, N], or absent; may be `out` itself
   ActivationKind activation = ActivationKind::kNone;
 };
 
