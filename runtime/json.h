@@ -1,0 +1,41 @@
+// The one place that includes nlohmann: parsing with bounds, and lookups that never throw. For `.cc` files only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <absl/status/statusor.h>
+#include <nlohmann/json.hpp>
+
+namespace quantd {
+
+using Json = nlohmann::json;
+
+struct JsonLimits {
+  size_t bytes = 64 << 20;
+  int depth = 64;
+};
+// `name` is what messages call the text. DataLoss: no JSON (with the byte), longer or deeper than `limits`. A key that
+// occurs twice in an object keeps its last value, as in Python.
+absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, JsonLimits limits = {});
+
+// The member `key` of `object`; null where `object` is no object or has no such member, or the member is null.
+const Json* FindMember(const Json& object, std::string_view key);
+
+// A member's value, `fallback` where it is absent or null. DataLoss: a value of another kind ("name: key is 7, expected a
+// string"). An integer must lie in the range of int64.
+absl::StatusOr<bool> GetBool(const Json& object, std::string_view key, bool fallback, std::string_view name);
+absl::StatusOr<int64_t> GetInt(const Json& object, std::string_view key, int64_t fallback, std::string_view name);
+absl::StatusOr<double> GetDouble(const Json& object, std::string_view key, double fallback, std::string_view name);
+absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, std::string_view fallback,
+                                      std::string_view name);
+
+// An integer of the JSON text, nothing where it is another kind or beyond int64.
+std::optional<int64_t> AsInt(const Json& value);
+
+// `value` as text for a message, cut to some 60 bytes.
+std::string Excerpt(const Json& value);
+
+}  // namespace quantd

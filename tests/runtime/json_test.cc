@@ -1,0 +1,50 @@
+#include "runtime/json.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace quantd {
+namespace {
+
+TEST(Json, ParsesAndLooksUpMembers) {
+  const auto json = ParseJson(R"({"a": 7, "b": "text", "c": null, "d": 1.5, "e": true})", "x.json");
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(*GetInt(*json, "a", 1, "x.json"), 7);
+  EXPECT_EQ(*GetInt(*json, "absent", 1, "x.json"), 1);
+  EXPECT_EQ(*GetString(*json, "b", "", "x.json"), "text");
+  EXPECT_EQ(*GetString(*json, "c", "null counts as absent", "x.json"), "null counts as absent");
+  EXPECT_EQ(*GetDouble(*json, "d", 0, "x.json"), 1.5);
+  EXPECT_TRUE(*GetBool(*json, "e", false, "x.json"));
+  EXPECT_EQ(FindMember(Json(3), "a"), nullptr);
+}
+
+TEST(Json, AMemberOfAnotherKindIsDataLossThatNamesIt) {
+  const Json json = *ParseJson(R"({"a": [1], "big": 18446744073709551615})", "x.json");
+  const auto status = GetInt(json, "a", 0, "x.json").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(), "x.json: a is an array of 1, expected an integer");
+  EXPECT_FALSE(GetInt(json, "big", 0, "x.json").ok());
+  EXPECT_FALSE(GetString(json, "a", "", "x.json").ok());
+  EXPECT_FALSE(GetBool(json, "a", false, "x.json").ok());
+  EXPECT_FALSE(GetDouble(json, "a", 0, "x.json").ok());
+}
+
+TEST(Json, WhatIsNoJsonIsDataLossWithTheByte) {
+  for (const std::string text : {"", "{", "[1,]", "nul", "\"\xff\"", "1e999", "{\"a\":1}x", "\"\\ud800\""}) {
+    const auto json = ParseJson(text, "x.json");
+    EXPECT_EQ(json.status().code(), absl::StatusCode::kDataLoss) << text;
+  }
+  EXPECT_NE(ParseJson("[1,]", "x.json").status().message().find("byte 4"), absl::string_view::npos);
+}
+
+TEST(Json, DepthAndSizeAreBounded) {
+  const std::string deep = std::string(100000, '[');
+  EXPECT_EQ(ParseJson(deep, "x.json").status().message(), "x.json: nested deeper than 64 levels");
+  EXPECT_TRUE(ParseJson(std::string(64, '[') + std::string(64, ']'), "x.json").ok());
+  EXPECT_TRUE(ParseJson(R"(["[[[[\"[[["])", "x.json", {.depth = 1}).ok()) << "brackets within strings do not count";
+  EXPECT_EQ(ParseJson("[1, 2]", "x.json", {.bytes = 5}).status().code(), absl::StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace quantd
