@@ -1,0 +1,157 @@
+#include "runtime/chat_template/chat_template.h"
+
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/chat_template/evaluator.h"
+#include "runtime/chat_template/json.h"
+#include "runtime/chat_template/parser.h"
+
+namespace quantd {
+namespace chat {
+namespace {
+
+// transformers appends this to the last message, renders, and cuts the text there.
+constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+constexpr std::string_view kContinueTagStripped = "CONTINUE_FINAL_MESSAGE_TAG";
+
+Value Data(std::string_view text) { return MakeString(text, /*trusted=*/false); }
+// Keys that we write ourselves are data all the same where a template prints them: the whole object is.
+class Object {
+ public:
+  explicit Object(Run& run) : builder_(run) {}
+  Object& Set(std::string_view key, Value value) {
+    builder_.Set(Data(key), std::move(value));
+    return *this;
+  }
+  Value Build() { return builder_.Build(/*trusted=*/false); }
+
+ private:
+  DictBuilder builder_;
+};
+
+absl::StatusOr<Value> ParseObject(Run& run, std::string_view json, const std::string& where) {
+  absl::StatusOr<Value> value = ParseJson(run, json);
+  if (!value.ok()) {
+    if (!run.ok()) return run.status();
+    return absl::InvalidArgumentError(absl::StrCat(where, ": ", value.status().message()));
+  }
+  if (value->dict() == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": a JSON ", ToAbsl(TypeName(*value)), ", expected an object"));
+  }
+  return value;
+}
+
+absl::StatusOr<Value> MakeMessage(Run& run, const ChatMessage& message, std::string_view suffix, size_t index) {
+  Object object(run);
+  object.Set("role", Data(message.role)).Set("content", Data(message.content + std::string(suffix)));
+  if (!message.tool_calls.empty()) {
+    std::vector<Value> calls;
+    for (const ChatToolCall& call : message.tool_calls) {
+      std::string where = absl::StrCat("messages[", index, "].tool_calls[", calls.size(), "].arguments");
+      std::string_view json = call.arguments_json.empty() ? std::string_view("{}") : call.arguments_json;
+      QD_ASSIGN_OR_RETURN(Value arguments, ParseObject(run, json, where));
+      Value function = Object(run).Set("name", Data(call.name)).Set("arguments", std::move(arguments)).Build();
+      Object entry(run);
+      if (!call.id.empty()) entry.Set("id", Data(call.id));
+      calls.push_back(entry.Set("type", Data("function")).Set("function", std::move(function)).Build());
+    }
+    object.Set("tool_calls", MakeList(run, std::move(calls), /*trusted=*/false));
+  }
+  if (!message.tool_call_id.empty()) object.Set("tool_call_id", Data(message.tool_call_id));
+  if (!message.name.empty()) object.Set("name", Data(message.name));
+  return object.Build();
+}
+
+absl::StatusOr<Value> MakeTool(Run& run, const ChatTool& tool, size_t index) {
+  std::string_view schema = tool.parameters_json_schema;
+  if (schema.empty()) schema = R"({"type": "object", "properties": {}})";
+  QD_ASSIGN_OR_RETURN(Value parameters, ParseObject(run, schema, absl::StrCat("tools[", index, "].parameters")));
+  Value function = Object(run)
+                       .Set("name", Data(tool.name))
+                       .Set("description", Data(tool.description))
+                       .Set("parameters", std::move(parameters))
+                       .Build();
+  return Object(run).Set("type", Data("function")).Set("function", std::move(function)).Build();
+}
+
+class Template : public ChatTemplate {
+ public:
+  Template(Body body, Limits limits) : body_(std::move(body)), limits_(limits) {}
+  absl::StatusOr<TextPieces> Render(const ChatTemplateInput& input) const override;
+
+ private:
+  const Body body_;
+  const Limits limits_;
+};
+
+// The variables of apply_chat_template.
+absl::StatusOr<ScopePtr> MakeContext(Run& run, const ChatTemplateInput& input, Value& arguments) {
+  auto scope = std::make_shared<Scope>(nullptr);
+  std::vector<Value> messages, tools;
+  for (size_t i = 0; i < input.messages.size(); ++i) {
+    bool last = i + 1 == input.messages.size();
+    std::string_view suffix = input.continue_final_message && last ? kContinueTag : "";
+    QD_ASSIGN_OR_RETURN(Value message, MakeMessage(run, input.messages[i], suffix, i));
+    messages.push_back(std::move(message));
+  }
+  for (size_t i = 0; i < input.tools.size(); ++i) {
+    QD_ASSIGN_OR_RETURN(Value tool, MakeTool(run, input.tools[i], i));
+    tools.push_back(std::move(tool));
+  }
+  scope->Set("messages", MakeList(run, std::move(messages), /*trusted=*/false));
+  scope->Set("tools", tools.empty() ? Value(None{}, false) : MakeList(run, std::move(tools), /*trusted=*/false));
+  scope->Set("documents", Value(None{}, false));
+  scope->Set("add_generation_prompt", Value(input.add_generation_prompt && !input.continue_final_message));
+  if (!input.bos_token.empty()) scope->Set("bos_token", MakeString(input.bos_token, /*trusted=*/true));
+  if (!input.eos_token.empty()) scope->Set("eos_token", MakeString(input.eos_token, /*trusted=*/true));
+  if (input.template_args_json.empty()) return scope;
+  QD_ASSIGN_OR_RETURN(arguments, ParseObject(run, input.template_args_json, "template arguments"));
+  for (const auto& [key, value] : arguments.dict()->entries) {
+    std::string_view name = key.text()->view();
+    if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
+      return absl::InvalidArgumentError(absl::StrCat("template arguments: '", ToAbsl(name), "' has a field of its own"));
+    }
+    scope->Set(name, value);  // a view into `arguments`, which outlives the scope
+  }
+  return scope;
+}
+
+// Cuts off what follows the last message's content.
+absl::StatusOr<Text> CutAfterContent(const Text& text, const ChatMessage& last) {
+  std::string_view all = text.view();
+  size_t at = all.rfind(kContinueTagStripped);
+  Text content = Strip(Text(last.content, false), nullptr, true, true);
+  if (at == std::string_view::npos || all.find(content.view()) == std::string_view::npos) {
+    return absl::InvalidArgumentError("continue_final_message: the final message does not appear in the rendered chat");
+  }
+  Text head = text.Sub(0, at);
+  // A template that strips the content has stripped the tag's own space with it.
+  if (all.substr(at, kContinueTag.size()) == kContinueTag) return head;
+  return Strip(head, nullptr, false, true);
+}
+
+absl::StatusOr<TextPieces> Template::Render(const ChatTemplateInput& input) const {
+  if (input.continue_final_message && input.messages.empty()) {
+    return absl::InvalidArgumentError("continue_final_message: there is no message to continue");
+  }
+  Run run(limits_, input.unix_seconds);
+  Value arguments;  // owns names of the scope
+  Evaluator evaluator(run);
+  QD_ASSIGN_OR_RETURN(ScopePtr scope, MakeContext(run, input, arguments));
+  Text text = evaluator.Render(body_, scope);
+  if (!run.ok()) return run.status();
+  if (input.continue_final_message) {
+    QD_ASSIGN_OR_RETURN(text, CutAfterContent(text, input.messages.back()));
+  }
+  return text.Pieces();
+}
+
+}  // namespace
+}  // namespace chat
+
+absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view source, Limits limits) {
+  QD_ASSIGN_OR_RETURN(chat::Body body, chat::ParseTemplate(source));
+  return std::make_unique<chat::Template>(std::move(body), limits);
+}
+
+}  // namespace quantd

@@ -1,0 +1,76 @@
+// A string that knows, byte for byte, whether it came from the template (trusted) or from a value (data), and the Unicode
+// rules of Python's str that templates rely on.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/text_piece.h"
+
+namespace quantd::chat {
+
+class Text {
+ public:
+  Text() = default;
+  Text(std::string_view bytes, bool trusted) { Append(bytes, trusted); }
+
+  std::string_view view() const { return bytes_; }
+  size_t size() const { return bytes_.size(); }
+  bool empty() const { return bytes_.empty(); }
+
+  void Append(std::string_view bytes, bool trusted);
+  void Append(const Text& other) { Append(other, 0, other.size()); }
+  void Append(const Text& other, size_t begin, size_t end);
+  Text Sub(size_t begin, size_t end) const {
+    Text part;
+    part.Append(*this, begin, end);
+    return part;
+  }
+  // Of the byte at `offset`; of the last byte, where `offset` is the end; true for an empty text.
+  bool TrustedAt(size_t offset) const;
+  // No byte is data.
+  bool AllTrusted() const { return runs_.empty() || (runs_.size() == 1 && runs_[0].trusted); }
+  TextPieces Pieces() const;
+
+ private:
+  struct Run {
+    size_t end;  // the first byte after the run
+    bool trusted;
+  };
+  size_t RunAt(size_t offset) const;
+
+  std::string bytes_;
+  std::vector<Run> runs_;  // neighbours differ in `trusted`
+};
+
+// One code point of UTF-8; a byte that is no UTF-8 counts as one of its own. `offset` must lie inside `s`.
+struct CodePoint {
+  char32_t value;
+  size_t size;
+  bool valid;
+};
+CodePoint DecodeAt(std::string_view s, size_t offset);
+void AppendUtf8(char32_t c, std::string& out);
+size_t CountCodePoints(std::string_view s);
+// Byte offset of every code point, and of the end.
+std::vector<size_t> CodePointOffsets(std::string_view s);
+
+bool IsSpace(char32_t c);      // str.isspace
+bool IsLineBreak(char32_t c);  // where str.splitlines cuts
+bool IsPrintable(char32_t c);  // str.isprintable
+bool IsUpper(char32_t c);
+bool IsLower(char32_t c);
+bool IsTitle(char32_t c);
+bool IsAlpha(char32_t c);
+bool IsDecimal(char32_t c);
+bool IsWord(char32_t c);  // \w
+
+enum class Case { kUpper, kLower, kTitle };
+// Full case mapping: "ß" becomes "SS", a final capital sigma "ς". Every byte keeps the provenance of its source.
+Text MapCase(const Text& text, Case c);
+// First character to title case, the others to lower case.
+Text Capitalize(const Text& text);
+
+}  // namespace quantd::chat
