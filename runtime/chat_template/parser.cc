@@ -402,7 +402,8 @@ class Parser {
   template <typename Next>
   ExprPtr Chain(E kind, std::string_view name, ExprPtr first, Next next) {
     if (!IsName(name)) return first;
-    ExprPtr chain = Unary(kind, first->line, std::move(first));
+    int line = first->line;
+    ExprPtr chain = Unary(kind, line, std::move(first));
     while (SkipName(name)) Add(*chain, next());
     return chain;
   }
