@@ -47,6 +47,10 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(std::string_view name);
 std::string Name(const QuantScheme& scheme);
 DType WeightDType(WeightFormat format);  // of the canonical data: f32, f16, bf16, i8; u8 for int4
 
+// InvalidArgument: there is no such scheme (torchao's groups are 32, 64, 128 and 256; int8 activations go with whole-row int8
+// weights), or W[N, K] does not fit it (K is no multiple of the group).
+absl::Status CheckScheme(const QuantScheme& scheme, int64_t n, int64_t k);
+
 // Weights W[N, K] of a linear layer (N outputs, K inputs) on the host in canonical row-major form, not owned.
 struct QuantizedView {
   QuantScheme scheme;
@@ -78,5 +82,9 @@ void DequantizeRow(const QuantizedView& view, int64_t row, float* out);
 // One value of a float tensor (f32, f16, bf16) as f32.
 float LoadFloat(const void* data, DType dtype, int64_t index);
 void StoreFloat(void* data, DType dtype, int64_t index, float value);
+
+// `count` adjacent values.
+void LoadFloats(const void* data, DType dtype, int64_t count, float* out);
+void StoreFloats(const float* values, int64_t count, void* data, DType dtype);
 
 }  // namespace quantd

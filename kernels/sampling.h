@@ -2,6 +2,7 @@
 // a result does not depend on batching, thread or device.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -26,17 +27,21 @@ struct SamplingRow {
 using SamplingRows = std::span<const SamplingRow>;
 
 struct SampleResult {
-  int32_t token = -1;  // -1: the row held a value that is not finite
+  int32_t token = -1;  // -1: the row held a value that is not finite, or every token is suppressed
 };
+
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Random123's philox4x32).
+std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // Uniform in [0, 1) with 24 bits.
 float PhiloxUniform(uint64_t seed, uint32_t stream, uint64_t position);
 
-// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Ties go to the lower id. `logits` f32 [V] is
-// read only; `scratch` has room for V entries, so nothing is allocated.
+// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Ties go to the lower id, so top-k keeps exactly
+// k (transformers keeps all ties of the last). The draw inverts the cumulative distribution of the kept tokens in order of id.
+// `logits` f32 [V] is read only; `scratch` has room for V entries, so nothing is allocated (greedy rows use none of it).
 struct SampleScratch {
   struct Entry {
-    float logit;
+    float value;  // a logit, then what the filters make of it
     int32_t id;
   };
   std::span<Entry> entries;

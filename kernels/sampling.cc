@@ -1,0 +1,169 @@
+#include "kernels/sampling.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace quantd {
+
+std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < 10; ++round) {
+    uint64_t a = uint64_t{0xD2511F53} * counter[0], b = uint64_t{0xCD9E8D57} * counter[2];
+    counter = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
+               static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
+    key = {key[0] + 0x9E3779B9, key[1] + 0xBB67AE85};
+  }
+  return counter;
+}
+
+float PhiloxUniform(uint64_t seed, uint32_t stream, uint64_t position) {
+  auto low = [](uint64_t v) { return static_cast<uint32_t>(v); };
+  auto high = [](uint64_t v) { return static_cast<uint32_t>(v >> 32); };
+  uint32_t bits = Philox4x32({low(position), high(position), stream, 0}, {low(seed), high(seed)})[0];
+  return static_cast<float>(bits >> 8) * 0x1p-24f;
+}
+
+namespace {
+
+using Entry = SampleScratch::Entry;
+
+constexpr int64_t kBlock = 32;  // a constant trip count makes vector code at -O2
+
+bool AllFinite(const float* x, int64_t count) {
+  float sums[kBlock] = {};  // x * 0 is 0 for what is finite, NaN otherwise
+  int64_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    for (int64_t j = 0; j < kBlock; ++j) sums[j] += x[i + j] * 0.0f;
+  }
+  float sum = 0;
+  for (; i < count; ++i) sum += x[i] * 0.0f;
+  for (float s : sums) sum += s;
+  return sum == 0;
+}
+
+float MaxOfBlock(const float* x) {
+  float lanes[8];
+  for (int j = 0; j < 8; ++j) lanes[j] = x[j];
+  for (int64_t i = 8; i < kBlock; i += 8) {
+    for (int j = 0; j < 8; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  }
+  return *std::max_element(lanes, lanes + 8);
+}
+
+// The first of the largest logits that is not suppressed, or -1.
+int32_t Argmax(const float* logits, int64_t vocab, std::span<const int32_t> suppressed) {
+  int64_t best = -1;
+  auto consider = [&](int64_t i) {
+    if (best >= 0 && !(logits[i] > logits[best])) return;
+    if (std::find(suppressed.begin(), suppressed.end(), i) == suppressed.end()) best = i;
+  };
+  int64_t i = 0;
+  for (; i + kBlock <= vocab; i += kBlock) {
+    if (best >= 0 && !(MaxOfBlock(logits + i) > logits[best])) continue;
+    for (int64_t j = i; j < i + kBlock; ++j) consider(j);
+  }
+  for (; i < vocab; ++i) consider(i);
+  return static_cast<int32_t>(best);
+}
+
+// Unsigned integers in the order of the floats.
+uint32_t OrderedBits(float x) {
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  return bits ^ ((bits >> 31) != 0 ? 0xffffffff : 0x80000000);
+}
+
+// Keeps the first entries, by value descending and then by id, before which less than `target` mass lies; at least one. Their
+// order (by id) stays. A radix select on the bits of the value finds the last one kept: each pass adds up the mass under each
+// digit, so that nothing is sorted and sums do not depend on an algorithm's order of visits.
+template <typename Mass>
+std::span<Entry> KeepTop(std::span<Entry> entries, double target, Mass mass) {
+  constexpr int kDigitBits[] = {11, 11, 10};
+  uint32_t prefix = 0, prefix_mask = 0;
+  double above = 0;  // mass of the entries whose value's bits are larger than any under `prefix`
+  int shift = 32;
+  for (int bits : kDigitBits) {
+    shift -= bits;
+    std::array<double, 2048> masses{};
+    std::array<uint8_t, 2048> used{};
+    uint32_t digit_mask = (uint32_t{1} << bits) - 1;
+    for (const Entry& e : entries) {
+      uint32_t key = OrderedBits(e.value);
+      if ((key & prefix_mask) != prefix) continue;
+      masses[key >> shift & digit_mask] += mass(e);
+      used[key >> shift & digit_mask] = 1;
+    }
+    // Where rounding leaves the target beyond all the mass there is, the lowest value that occurs is the last kept.
+    uint32_t digit = 0;
+    double sum = above;
+    for (uint32_t d = digit_mask + 1; d-- > 0 && sum < target;) {
+      if (used[d] == 0) continue;
+      digit = d;
+      above = sum;
+      sum += masses[d];
+    }
+    prefix |= digit << shift;
+    prefix_mask |= digit_mask << shift;
+  }
+  size_t kept = 0;
+  for (const Entry& e : entries) {
+    uint32_t key = OrderedBits(e.value);
+    if (key < prefix) continue;
+    if (key == prefix) {
+      if (above >= target) continue;
+      above += mass(e);
+    }
+    entries[kept++] = e;
+  }
+  return entries.first(kept);
+}
+
+double Total(std::span<const Entry> entries) {
+  double total = 0;
+  for (const Entry& e : entries) total += e.value;
+  return total;
+}
+
+// Turns logits into exp((logit - largest) / temperature): probabilities up to a factor, the largest being 1.
+void ToWeights(std::span<Entry> entries, float temperature) {
+  float largest = -INFINITY;
+  for (const Entry& e : entries) largest = std::max(largest, e.value);
+  for (Entry& e : entries) e.value = std::exp((e.value - largest) / temperature);
+}
+
+int32_t Draw(std::span<const Entry> entries, float uniform) {
+  double target = static_cast<double>(uniform) * Total(entries), sum = 0;
+  int32_t last = -1;  // of those with any probability
+  for (const Entry& e : entries) {
+    if (e.value > 0) last = e.id;
+    sum += e.value;
+    if (sum > target) return e.id;
+  }
+  return last;
+}
+
+}  // namespace
+
+SampleResult SampleRow(const float* logits, int64_t vocab, const SamplingRow& row, SampleScratch scratch) {
+  const SamplingParams& params = row.params;
+  if (!AllFinite(logits, vocab)) return {};
+  SampleResult best{Argmax(logits, vocab, row.suppressed_ids)};
+  if (params.temperature == 0 || params.top_k == 1 || best.token < 0) return best;
+
+  QD_CHECK(static_cast<int64_t>(scratch.entries.size()) >= vocab);
+  std::span<Entry> entries = scratch.entries.first(static_cast<size_t>(vocab));
+  for (size_t i = 0; i < entries.size(); ++i) entries[i] = {logits[i], static_cast<int32_t>(i)};
+  for (int32_t id : row.suppressed_ids) {
+    if (id >= 0 && id < vocab) entries[static_cast<size_t>(id)].value = -INFINITY;  // ranks last, its weight is 0
+  }
+  if (params.top_k > 0 && params.top_k < vocab) entries = KeepTop(entries, params.top_k, [](const Entry&) { return 1.0; });
+  ToWeights(entries, params.temperature);
+  if (params.top_p < 1) {
+    entries = KeepTop(entries, static_cast<double>(params.top_p) * Total(entries), [](const Entry& e) { return double{e.value}; });
+  }
+  for (Entry& e : entries) e.value = e.value >= params.min_p ? e.value : 0;
+  return {Draw(entries, PhiloxUniform(params.seed, row.output_index, row.position))};
+}
+
+}  // namespace quantd
