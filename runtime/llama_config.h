@@ -31,11 +31,13 @@ struct LlamaConfig {
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
 };
-// InvalidArgument: a value out of range or missing (names the key); Unimplemented: an activation or rope kind not built.
+// DataLoss: no JSON. InvalidArgument: a value out of range, of another kind or missing (names the key). Unimplemented: an
+// architecture, activation, rope kind or quantization_config that is not built.
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json);
 
-// What a request that says nothing gets. From generation_config.json, else greedy-free defaults of transformers
-// (do_sample false means temperature 0).
+// What a request that says nothing gets, as transformers' generate() does it: do_sample false or absent means greedy
+// (temperature 0) whatever else the file says; with do_sample true, values that the file lacks are GenerationConfig's
+// (temperature 1, top_k 50, top_p 1). An empty text gives the values below.
 struct GenerationDefaults {
   float temperature = 0.0f, top_p = 1.0f, min_p = 0.0f;
   int32_t top_k = 0;

@@ -24,7 +24,7 @@ struct TensorInfo {
 class WeightStore {
  public:
   virtual ~WeightStore() = default;
-  virtual const std::vector<TensorInfo>& tensors() const = 0;
+  virtual const std::vector<TensorInfo>& tensors() const = 0;  // sorted by name
   const TensorInfo* Find(std::string_view name) const;  // null: no such tensor
   // One tensor in canonical form (a vector [K] as n = 1), q/k rows of GGUF un-permuted. DataLoss: the file ended early or
   // changed; NotFound: no such tensor.

@@ -1,0 +1,184 @@
+#include "runtime/checkpoint.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/file.h"
+#include "runtime/gguf_checkpoint.h"
+#include "runtime/json.h"
+#include "runtime/safetensors.h"
+
+namespace quantd {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 4 << 20, kMaxTokenizerConfigBytes = 16 << 20, kMaxTemplateBytes = 1 << 20;
+
+// FNV-1a, 64 bits: the same in every process, as absl's hash is not.
+class Fnv {
+ public:
+  void Add(std::string_view bytes) {
+    for (unsigned char c : bytes) hash_ = (hash_ ^ c) * 0x100000001b3u;
+    hash_ = (hash_ ^ 0xff) * 0x100000001b3u;  // an end, so that "ab","c" and "a","bc" differ
+  }
+  std::string Hex() const {
+    static constexpr char kHex[] = "0123456789abcdef";
+    std::string hex;
+    for (int shift = 60; shift >= 0; shift -= 4) hex += kHex[hash_ >> shift & 15];
+    return hex;
+  }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+std::string Revision(const Checkpoint& checkpoint) {
+  Fnv hash;
+  hash.Add(checkpoint.config_json);
+  for (const TensorInfo& tensor : checkpoint.weights->tensors()) {
+    hash.Add(tensor.name);
+    hash.Add(ToString(tensor.shape));
+    hash.Add(Name(tensor.scheme));
+  }
+  return hash.Hex();
+}
+
+absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
+  QD_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> source, OpenFile(path));
+  QD_ASSIGN_OR_RETURN(GgufModel model, OpenGguf(std::move(source)));
+  Checkpoint checkpoint;
+  checkpoint.format = "gguf";
+  checkpoint.weights = std::move(model.weights);
+  checkpoint.config_json = std::move(model.config_json);
+  checkpoint.chat_template = std::move(model.chat_template);
+  checkpoint.bos_token = std::move(model.bos_token);
+  checkpoint.eos_token = std::move(model.eos_token);
+  if (model.vocab.has_value()) {
+    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(*std::move(model.vocab));
+    if (!tokenizer.ok()) {
+      return absl::Status(tokenizer.status().code(), absl::StrCat(path, ": ", tokenizer.status().message()));
+    }
+    checkpoint.tokenizer = *std::move(tokenizer);
+  }
+  return checkpoint;
+}
+
+// Other programs' ways to say that the weights are quantized (transformers utils/quantization_config.py; ModelOpt, AutoAWQ
+// and AutoGPTQ write files of their own).
+absl::Status RefuseQuantized(const std::string& folder, const Json& config) {
+  for (const char* key : {"quantization_config", "compression_config"}) {
+    if (const Json* quantization = FindMember(config, key)) {
+      const Json* method = FindMember(*quantization, "quant_method");
+      return absl::UnimplementedError(absl::StrCat(folder, "/config.json: ", key, " with quant_method ",
+                                                   method == nullptr ? "absent" : Excerpt(*method), " is not supported"));
+    }
+  }
+  for (const char* name : {"hf_quant_config.json", "quant_config.json", "quantize_config.json"}) {
+    std::error_code error;
+    if (std::filesystem::exists(folder + "/" + name, error)) {
+      return absl::UnimplementedError(absl::StrCat(folder, "/", name, ": weights quantized by another program are not supported"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What a folder without safetensors holds instead.
+absl::Status NoWeights(const std::string& folder) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string extension = it->path().extension();
+    if (extension != ".bin" && extension != ".pt" && extension != ".pth" && extension != ".ckpt") continue;
+    return absl::UnimplementedError(absl::StrCat(
+        folder, ": ", it->path().filename().string(), " is a pickle, which is never read; convert it with transformers: ",
+        "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(folder, ": neither model.safetensors nor model.safetensors.index.json is there"));
+}
+
+// A token as tokenizer_config.json writes it: its text, or {"content": text, …}.
+std::string TokenText(const Json& config, const char* key) {
+  const Json* token = FindMember(config, key);
+  if (token == nullptr) return "";
+  if (const Json* content = FindMember(*token, "content")) token = content;
+  return token->is_string() ? token->get<std::string>() : "";
+}
+
+// "chat_template": the source, or a list of {"name", "template"} of which "default" is taken.
+absl::StatusOr<std::string> TemplateOf(const Json& config, const std::string& name) {
+  const Json* source = FindMember(config, "chat_template");
+  if (source == nullptr) return std::string();
+  if (source->is_string()) return source->get<std::string>();
+  if (!source->is_array()) return absl::DataLossError(absl::StrCat(name, ": chat_template is ", Excerpt(*source)));
+  for (const Json& entry : *source) {
+    QD_ASSIGN_OR_RETURN(const std::string entry_name, GetString(entry, "name", "", name));
+    if (entry_name == "default") return GetString(entry, "template", "", name);
+  }
+  return std::string();
+}
+
+absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
+  const std::string name = folder + "/tokenizer_config.json";
+  QD_ASSIGN_OR_RETURN(const std::string text, ReadFileIfPresent(name, kMaxTokenizerConfigBytes));
+  if (!text.empty()) {
+    QD_ASSIGN_OR_RETURN(const Json config, ParseJson(text, name));
+    checkpoint.bos_token = TokenText(config, "bos_token");
+    checkpoint.eos_token = TokenText(config, "eos_token");
+    QD_ASSIGN_OR_RETURN(checkpoint.chat_template, TemplateOf(config, name));
+  }
+  // transformers prefers the file to the member.
+  QD_ASSIGN_OR_RETURN(std::string source, ReadFileIfPresent(folder + "/chat_template.jinja", kMaxTemplateBytes));
+  if (!source.empty()) checkpoint.chat_template = std::move(source);
+
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);
+  if (absl::IsNotFound(tokenizer.status())) return absl::OkStatus();
+  QD_RETURN_IF_ERROR(tokenizer.status());
+  checkpoint.tokenizer = *std::move(tokenizer);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Checkpoint> OpenFolder(const std::string& folder) {
+  Checkpoint checkpoint;
+  checkpoint.format = "safetensors";
+  const std::string config_path = folder + "/config.json";
+  absl::StatusOr<std::string> config_text = ReadFile(config_path, kMaxConfigBytes);
+  if (absl::IsNotFound(config_text.status())) {
+    return absl::InvalidArgumentError(absl::StrCat(folder, ": has no config.json, so it is no checkpoint"));
+  }
+  QD_RETURN_IF_ERROR(config_text.status());
+  QD_ASSIGN_OR_RETURN(const Json config, ParseJson(*config_text, config_path));
+  if (!config.is_object()) return absl::DataLossError(absl::StrCat(config_path, ": is no object"));
+  QD_RETURN_IF_ERROR(RefuseQuantized(folder, config));
+  checkpoint.config_json = *std::move(config_text);
+  QD_ASSIGN_OR_RETURN(checkpoint.generation_config_json,
+                      ReadFileIfPresent(folder + "/generation_config.json", kMaxConfigBytes));
+
+  absl::StatusOr<std::unique_ptr<WeightStore>> weights = OpenSafetensorsFolder(folder);
+  if (absl::IsNotFound(weights.status())) return NoWeights(folder);
+  QD_RETURN_IF_ERROR(weights.status());
+  checkpoint.weights = *std::move(weights);
+  QD_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
+  return checkpoint;
+}
+
+}  // namespace
+
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) {
+    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
+    if (errno == EACCES) return absl::PermissionDeniedError(message);
+    return absl::NotFoundError(message);
+  }
+  QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, S_ISDIR(status.st_mode) ? OpenFolder(path) : OpenGgufCheckpoint(path));
+  checkpoint.path = path;
+  checkpoint.revision = Revision(checkpoint);
+  return checkpoint;
+}
+
+}  // namespace quantd

@@ -1,0 +1,393 @@
+#include "runtime/gguf_checkpoint.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/json.h"
+
+namespace quantd {
+namespace {
+
+constexpr int64_t kReadBytes = 1 << 20;  // rows are read and unpacked in pieces of about this size
+
+// Typed metadata. The first value of a wrong kind is kept in `status`, and lookups then return their fallback.
+class Metadata {
+ public:
+  explicit Metadata(const GgufFile& file) : values_(file.metadata) {}
+
+  const absl::Status& status() const { return status_; }
+  bool Has(std::string_view key) const { return values_.find(key) != values_.end(); }
+
+  // The value of `key`, null where there is none.
+  template <typename T>
+  const T* Find(std::string_view key, std::string_view expected) {
+    const auto it = values_.find(key);
+    if (it == values_.end()) return nullptr;
+    const T* value = std::get_if<T>(&it->second.value);
+    if (value == nullptr) {
+      Fail(absl::StrCat(ToAbsl(key), " is of kind ", ToAbsl(KindName(it->second)), ", expected ", ToAbsl(expected)));
+    }
+    return value;
+  }
+  std::string String(std::string_view key, std::string_view fallback = "") {
+    const std::string* value = Find<std::string>(key, "string");
+    return value == nullptr ? std::string(fallback) : *value;
+  }
+  std::optional<int64_t> Int(std::string_view key, int64_t min, int64_t max) {
+    const int64_t* value = Find<int64_t>(key, "integer");
+    if (value == nullptr) return std::nullopt;
+    if (*value < min || *value > max) {
+      Fail(absl::StrCat(ToAbsl(key), " is ", *value, ", expected ", min, " to ", max));
+      return std::nullopt;
+    }
+    return *value;
+  }
+  int64_t RequiredInt(std::string_view key, int64_t min, int64_t max) {
+    if (!Has(key)) Fail(absl::StrCat(ToAbsl(key), " is missing"));
+    return Int(key, min, max).value_or(min);
+  }
+  std::optional<double> Float(std::string_view key) {
+    const double* value = Find<double>(key, "float");
+    return value == nullptr ? std::nullopt : std::optional(*value);
+  }
+  std::optional<bool> Bool(std::string_view key) {
+    const bool* value = Find<bool>(key, "boolean");
+    return value == nullptr ? std::nullopt : std::optional(*value);
+  }
+  std::optional<int32_t> TokenId(std::string_view key) {
+    const std::optional<int64_t> id = Int(key, 0, std::numeric_limits<int32_t>::max());
+    return id.has_value() ? std::optional(static_cast<int32_t>(*id)) : std::nullopt;
+  }
+  void Fail(std::string_view what) {
+    if (status_.ok()) status_ = absl::DataLossError(ToAbsl(what));
+  }
+
+ private:
+  const std::map<std::string, GgufValue, std::less<>>& values_;
+  absl::Status status_;
+};
+
+struct HeadCounts {
+  int64_t q = 0, kv = 0;
+};
+
+// Where a tensor of a GGUF file stands in HF.
+struct HfTensor {
+  std::string name;
+  int64_t permuted_heads = 0;  // heads whose rows are interleaved, 0 where rows are in order
+};
+
+std::optional<HfTensor> Translate(std::string_view name, int64_t layers, const HeadCounts& heads) {
+  if (name == "token_embd.weight") return HfTensor{"model.embed_tokens.weight"};
+  if (name == "output_norm.weight") return HfTensor{"model.norm.weight"};
+  if (name == "output.weight") return HfTensor{"lm_head.weight"};
+  if (name == "rope_freqs.weight") return HfTensor{"rope_freqs.weight"};
+  if (name.substr(0, 4) != "blk.") return std::nullopt;
+  name.remove_prefix(4);
+  const size_t dot = name.find('.');
+  if (dot == std::string_view::npos || dot == 0 || dot > 4 || (dot > 1 && name[0] == '0')) return std::nullopt;
+  int64_t layer = 0;
+  for (char c : name.substr(0, dot)) {
+    if (c < '0' || c > '9') return std::nullopt;
+    layer = layer * 10 + (c - '0');
+  }
+  if (layer >= layers) return std::nullopt;
+  name.remove_prefix(dot + 1);
+
+  struct Part {
+    std::string_view gguf, hf;
+    int64_t permuted_heads;
+    bool has_bias;
+  };
+  const Part parts[] = {{"attn_norm", "input_layernorm", 0, false},
+                        {"attn_q", "self_attn.q_proj", heads.q, true},
+                        {"attn_k", "self_attn.k_proj", heads.kv, true},
+                        {"attn_v", "self_attn.v_proj", 0, true},
+                        {"attn_output", "self_attn.o_proj", 0, true},
+                        {"ffn_norm", "post_attention_layernorm", 0, false},
+                        {"ffn_gate", "mlp.gate_proj", 0, true},
+                        {"ffn_up", "mlp.up_proj", 0, true},
+                        {"ffn_down", "mlp.down_proj", 0, true}};
+  const size_t end = name.find('.');
+  if (end == std::string_view::npos) return std::nullopt;
+  const std::string_view stem = name.substr(0, end), kind = name.substr(end + 1);
+  for (const Part& part : parts) {
+    if (part.gguf != stem || (kind != "weight" && !(kind == "bias" && part.has_bias))) continue;
+    return HfTensor{absl::StrCat("model.layers.", layer, ".", ToAbsl(part.hf), ".", ToAbsl(kind)), part.permuted_heads};
+  }
+  return std::nullopt;
+}
+
+// llama.cpp's converter (LlamaModel.permute) views the rows of a head as [2, D/2] and stores them as [D/2, 2], so that the
+// two values that rotate together are neighbours. This is the row in HF's order of row `row` in the file.
+int64_t UnpermutedRow(int64_t row, int64_t head_rows) {
+  const int64_t in_head = row % head_rows;
+  return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
+}
+
+class GgufStore : public WeightStore {
+ public:
+  explicit GgufStore(std::unique_ptr<ByteSource> source) : source_(std::move(source)) {}
+
+  absl::Status Add(const GgufTensor& tensor, HfTensor hf) {
+    if (hf.permuted_heads > 0 && tensor.shape[0] % (2 * hf.permuted_heads) != 0) {
+      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": ", tensor.shape[0], " rows do not divide into ",
+                                              hf.permuted_heads, " heads of even size"));
+    }
+    if (tensor.shape.rank() > 2) {
+      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": shape ", ToString(tensor.shape),
+                                              ", expected one or two dimensions"));
+    }
+    if (tensor.shape.rank() == 1 && BlockElements(tensor.type) != 1) {
+      return absl::UnimplementedError(absl::StrCat("tensor ", tensor.name, ": a vector of type ",
+                                                   GgmlTypeName(static_cast<uint32_t>(tensor.type))));
+    }
+    items_.push_back({{.name = std::move(hf.name), .shape = tensor.shape, .scheme = SchemeOf(tensor.type),
+                       .file_bytes = tensor.bytes}, tensor, hf.permuted_heads});
+    return absl::OkStatus();
+  }
+  void Finish() {
+    std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.info.name < b.info.name; });
+    for (Item& item : items_) infos_.push_back(std::move(item.info));
+  }
+
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+
+  absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const override {
+    const TensorInfo* info = Find(name);
+    if (info == nullptr) return absl::NotFoundError(absl::StrCat("no tensor ", ToAbsl(name)));
+    const Item& item = items_[static_cast<size_t>(info - infos_.data())];
+    absl::StatusOr<QuantizedMatrix> matrix = info->shape.rank() == 1 ? ReadVector(item) : ReadMatrix(item);
+    if (!matrix.ok()) {
+      return absl::Status(matrix.status().code(),
+                          absl::StrCat("tensor ", item.tensor.name, ": ", matrix.status().message()));
+    }
+    return matrix;
+  }
+
+ private:
+  struct Item {
+    TensorInfo info;  // moved to infos_ by Finish
+    GgufTensor tensor;
+    int64_t permuted_heads;
+  };
+
+  absl::StatusOr<QuantizedMatrix> ReadVector(const Item& item) const {
+    const GgufTensor& tensor = item.tensor;
+    const int64_t k = tensor.shape[0], width = BlockBytes(tensor.type);
+    QuantizedMatrix vector = NewQuantizedMatrix(SchemeOf(tensor.type), 1, k);
+    QD_RETURN_IF_ERROR(source_->Read(tensor.offset, vector.data.data(), tensor.bytes));
+    if (item.permuted_heads == 0) return vector;
+    const std::vector<uint8_t> in_file = vector.data;
+    for (int64_t i = 0; i < k; ++i) {
+      const int64_t to = UnpermutedRow(i, k / item.permuted_heads);
+      std::copy_n(in_file.data() + i * width, width, vector.data.data() + to * width);
+    }
+    return vector;
+  }
+
+  absl::StatusOr<QuantizedMatrix> ReadMatrix(const Item& item) const {
+    const GgufTensor& tensor = item.tensor;
+    const int64_t n = tensor.shape[0], k = tensor.shape[1], row_bytes = RowBytes(tensor.type, k);
+    QuantizedMatrix matrix = NewQuantizedMatrix(SchemeOf(tensor.type), n, k);
+    const int64_t piece = std::clamp<int64_t>(kReadBytes / row_bytes, 1, n);
+    std::vector<uint8_t> rows(static_cast<size_t>(piece * row_bytes));
+    for (int64_t begin = 0; begin < n; begin += piece) {
+      const int64_t count = std::min(piece, n - begin);
+      QD_RETURN_IF_ERROR(source_->Read(tensor.offset + begin * row_bytes, rows.data(), count * row_bytes));
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t row = begin + r;
+        const int64_t to = item.permuted_heads == 0 ? row : UnpermutedRow(row, n / item.permuted_heads);
+        UnpackRow(tensor.type, {rows.data() + r * row_bytes, static_cast<size_t>(row_bytes)}, to, matrix);
+      }
+    }
+    return matrix;
+  }
+
+  std::unique_ptr<ByteSource> source_;
+  std::vector<Item> items_;  // in the order of infos_
+  std::vector<TensorInfo> infos_;
+};
+
+absl::Status CheckArchitecture(Metadata& metadata) {
+  const std::string architecture = metadata.String("general.architecture");
+  QD_RETURN_IF_ERROR(metadata.status());
+  if (architecture.empty()) return absl::DataLossError("general.architecture is missing");
+  if (architecture != "llama") {
+    return absl::UnimplementedError(absl::StrCat("architecture \"", architecture, "\" is not supported (llama)"));
+  }
+  if (metadata.Int("split.count", 0, 65536).value_or(1) > 1) {
+    return absl::UnimplementedError("is one part of a split GGUF; join the parts with llama-gguf-split --merge");
+  }
+  if (metadata.Int("llama.expert_count", 0, 65536).value_or(0) > 0) {
+    return absl::UnimplementedError("a mixture of experts (llama.expert_count) is not supported");
+  }
+  return metadata.status();
+}
+
+absl::Status WriteRope(Metadata& metadata, int64_t head_dim, Json& config) {
+  const double theta = metadata.Float("llama.rope.freq_base").value_or(10000.0);
+  config["rope_theta"] = theta;
+  const int64_t rotated = metadata.Int("llama.rope.dimension_count", 1, 65536).value_or(head_dim);
+  if (rotated != head_dim) {
+    return absl::UnimplementedError(absl::StrCat("llama.rope.dimension_count ", rotated, " of head size ", head_dim,
+                                                 ": partial rotation is not supported"));
+  }
+  const std::optional<double> old_factor = metadata.Float("llama.rope.scale_linear");
+  const std::string kind = metadata.String("llama.rope.scaling.type", old_factor.has_value() ? "linear" : "none");
+  QD_RETURN_IF_ERROR(metadata.status());
+  if (kind == "none") return absl::OkStatus();
+  if (kind != "linear") {
+    return absl::UnimplementedError(absl::StrCat("llama.rope.scaling.type \"", kind, "\" is not supported (none, linear)"));
+  }
+  const double factor = metadata.Float("llama.rope.scaling.factor").value_or(old_factor.value_or(1.0));
+  if (factor != 1.0) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+  return metadata.status();
+}
+
+bool AnyNameEnds(const GgufFile& file, std::string_view suffix) {
+  return std::any_of(file.tensors.begin(), file.tensors.end(), [&](const GgufTensor& tensor) {
+    const std::string_view name = tensor.name;
+    return name.size() >= suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
+  });
+}
+
+// The keys of LlamaForCausalLM's config.json (transformers configuration_llama.py). Ranges that matter to the model alone are
+// ParseLlamaConfig's to check.
+absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::optional<GgufVocab>& vocab, Json& config) {
+  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
+  const int64_t hidden = metadata.RequiredInt("llama.embedding_length", 1, kMax);
+  const int64_t heads = metadata.RequiredInt("llama.attention.head_count", 1, kMax);
+  const int64_t derived = std::max<int64_t>(1, hidden / heads);
+  const int64_t head_dim = metadata.Int("llama.attention.key_length", 1, kMax).value_or(derived);
+  const int64_t value_dim = metadata.Int("llama.attention.value_length", 1, kMax).value_or(derived);
+  config["architectures"] = {"LlamaForCausalLM"};
+  config["model_type"] = "llama";
+  config["hidden_act"] = "silu";
+  config["hidden_size"] = hidden;
+  config["intermediate_size"] = metadata.RequiredInt("llama.feed_forward_length", 1, kMax);
+  config["num_hidden_layers"] = metadata.RequiredInt("llama.block_count", 1, kMax);
+  config["num_attention_heads"] = heads;
+  config["num_key_value_heads"] = metadata.Int("llama.attention.head_count_kv", 1, kMax).value_or(heads);
+  config["head_dim"] = head_dim;
+  config["max_position_embeddings"] = metadata.RequiredInt("llama.context_length", 1, kMax);
+  config["rms_norm_eps"] = metadata.Float("llama.attention.layer_norm_rms_epsilon").value_or(-1.0);
+  if (!metadata.Has("llama.attention.layer_norm_rms_epsilon")) {
+    metadata.Fail("llama.attention.layer_norm_rms_epsilon is missing");
+  }
+  const std::optional<int64_t> vocab_size = metadata.Int("llama.vocab_size", 1, kMax);
+  if (!vocab_size.has_value() && !vocab.has_value()) metadata.Fail("neither llama.vocab_size nor tokenizer.ggml.tokens");
+  config["vocab_size"] = vocab_size.value_or(vocab.has_value() ? static_cast<int64_t>(vocab->tokens.size()) : 0);
+  QD_RETURN_IF_ERROR(metadata.status());
+  if (value_dim != head_dim) {
+    return absl::UnimplementedError(absl::StrCat("llama.attention.value_length ", value_dim, " differs from key_length ", head_dim));
+  }
+  QD_RETURN_IF_ERROR(WriteRope(metadata, head_dim, config));
+  config["attention_bias"] = AnyNameEnds(file, ".attn_q.bias");
+  config["mlp_bias"] = AnyNameEnds(file, ".ffn_up.bias");
+  config["tie_word_embeddings"] = std::none_of(file.tensors.begin(), file.tensors.end(), [](const GgufTensor& tensor) {
+    return tensor.name == "output.weight";
+  });
+  if (!vocab.has_value()) return absl::OkStatus();
+  if (vocab->bos_id.has_value()) config["bos_token_id"] = *vocab->bos_id;
+  Json eos = Json::array();
+  if (vocab->eos_id.has_value()) eos.push_back(*vocab->eos_id);
+  // Ends of a turn and of a message end a generation too.
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    const std::optional<int32_t> id = metadata.TokenId(key);
+    if (id.has_value() && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
+  }
+  if (!eos.empty()) config["eos_token_id"] = eos;
+  return metadata.status();
+}
+
+// Absent where the file has no tokenizer. Moves the large arrays out of the file's metadata.
+absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
+  Metadata metadata(file);
+  if (!metadata.Has("tokenizer.ggml.model")) return std::nullopt;
+  GgufVocab vocab;
+  vocab.model = metadata.String("tokenizer.ggml.model");
+  vocab.pre = metadata.String("tokenizer.ggml.pre");
+  using Strings = std::vector<std::string>;
+  const auto take_strings = [&](std::string_view key) {
+    const Strings* found = metadata.Find<Strings>(key, "array of strings");
+    return found == nullptr ? Strings() : std::move(std::get<Strings>(file.metadata.find(key)->second.value));
+  };
+  vocab.tokens = take_strings("tokenizer.ggml.tokens");
+  vocab.merges = take_strings("tokenizer.ggml.merges");
+  const size_t size = vocab.tokens.size();
+  if (size == 0) metadata.Fail("tokenizer.ggml.tokens is missing or empty");
+  if (const auto* scores = metadata.Find<std::vector<double>>("tokenizer.ggml.scores", "array of floats")) {
+    vocab.scores.assign(scores->begin(), scores->end());
+    if (scores->size() != size) metadata.Fail(absl::StrCat("tokenizer.ggml.scores has ", scores->size(), " elements, expected ", size));
+  }
+  if (const auto* types = metadata.Find<std::vector<int64_t>>("tokenizer.ggml.token_type", "array of integers")) {
+    if (types->size() != size) metadata.Fail(absl::StrCat("tokenizer.ggml.token_type has ", types->size(), " elements, expected ", size));
+    for (int64_t type : *types) {
+      if (type < 0 || type > 6) metadata.Fail(absl::StrCat("tokenizer.ggml.token_type holds ", type, ", expected 0 to 6"));
+      vocab.token_types.push_back(static_cast<int32_t>(type));
+    }
+  }
+  // llama.cpp's defaults for a SentencePiece vocabulary (llama-vocab.cpp); other kinds have none.
+  const bool spm = vocab.model == "llama";
+  const auto id = [&](std::string_view key, int32_t fallback) {
+    std::optional<int32_t> value = metadata.TokenId(key);
+    if (!value.has_value() && spm) value = fallback;
+    if (value.has_value() && static_cast<size_t>(*value) >= size) {
+      metadata.Fail(absl::StrCat(ToAbsl(key), " is ", *value, ", the vocabulary has ", size, " tokens"));
+    }
+    return value;
+  };
+  vocab.bos_id = id("tokenizer.ggml.bos_token_id", 1);
+  vocab.eos_id = id("tokenizer.ggml.eos_token_id", 2);
+  vocab.unk_id = id("tokenizer.ggml.unknown_token_id", 0);
+  vocab.add_bos = metadata.Bool("tokenizer.ggml.add_bos_token");
+  vocab.add_eos = metadata.Bool("tokenizer.ggml.add_eos_token");
+  vocab.add_space_prefix = metadata.Bool("tokenizer.ggml.add_space_prefix");
+  QD_RETURN_IF_ERROR(metadata.status());
+  return vocab;
+}
+
+absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> source) {
+  Metadata metadata(file);
+  QD_RETURN_IF_ERROR(CheckArchitecture(metadata));
+  GgufModel model;
+  QD_ASSIGN_OR_RETURN(model.vocab, TakeVocab(file));
+  Json config;
+  QD_RETURN_IF_ERROR(WriteConfig(file, metadata, model.vocab, config));
+  model.config_json = config.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  model.chat_template = metadata.String("tokenizer.chat_template");
+  QD_RETURN_IF_ERROR(metadata.status());
+  if (model.vocab.has_value()) {
+    if (model.vocab->bos_id.has_value()) model.bos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->bos_id)];
+    if (model.vocab->eos_id.has_value()) model.eos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->eos_id)];
+  }
+  auto store = std::make_unique<GgufStore>(std::move(source));
+  const int64_t layers = config["num_hidden_layers"].get<int64_t>();
+  const HeadCounts heads = {config["num_attention_heads"].get<int64_t>(), config["num_key_value_heads"].get<int64_t>()};
+  for (const GgufTensor& tensor : file.tensors) {
+    std::optional<HfTensor> hf = Translate(tensor.name, layers, heads);
+    if (!hf.has_value()) {
+      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": is none of a llama with ", layers, " layers"));
+    }
+    QD_RETURN_IF_ERROR(store->Add(tensor, *std::move(hf)));
+  }
+  store->Finish();
+  model.weights = std::move(store);
+  return model;
+}
+
+}  // namespace
+
+absl::StatusOr<GgufModel> OpenGguf(std::unique_ptr<ByteSource> source) {
+  QD_ASSIGN_OR_RETURN(GgufFile file, ParseGguf(*source));
+  const std::string name = source->name();
+  absl::StatusOr<GgufModel> model = Assemble(file, std::move(source));
+  if (!model.ok()) return absl::Status(model.status().code(), absl::StrCat(name, ": ", model.status().message()));
+  return model;
+}
+
+}  // namespace quantd

@@ -1,0 +1,558 @@
+#include "runtime/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/json.h"
+
+namespace quantd {
+namespace {
+
+constexpr int64_t kMaxHeaderBytes = 100'000'000;     // as the Rust reader
+constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
+constexpr size_t kMaxTensors = size_t{1} << 18;
+constexpr size_t kMaxShards = 4096;
+constexpr size_t kMaxNameBytes = 1024;
+constexpr int64_t kMaxElements = int64_t{1} << 48;   // keeps every product of sizes below 2^63
+constexpr int kMaxRank = 4;                          // of Shape
+
+struct KnownDType {
+  std::string_view name;
+  int bits;
+  std::optional<DType> dtype;  // where we read it
+};
+// enum Dtype of safetensors/src/tensor.rs.
+constexpr KnownDType kDTypes[] = {
+    {"F32", 32, DType::kF32}, {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16}, {"BOOL", 8, {}},    {"U8", 8, {}},
+    {"I8", 8, {}},            {"F8_E5M2", 8, {}},       {"F8_E4M3", 8, {}},         {"F8_E8M0", 8, {}}, {"F4", 4, {}},
+    {"F6_E2M3", 6, {}},       {"F6_E3M2", 6, {}},       {"I16", 16, {}},            {"U16", 16, {}},    {"I32", 32, {}},
+    {"U32", 32, {}},          {"I64", 64, {}},          {"U64", 64, {}},            {"F64", 64, {}},    {"C64", 64, {}}};
+
+const KnownDType* FindDType(std::string_view name) {
+  for (const KnownDType& known : kDTypes) {
+    if (known.name == name) return &known;
+  }
+  return nullptr;
+}
+
+// A name for a message: control characters as \xNN, cut after 80 bytes.
+std::string Printable(std::string_view name) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  std::string out;
+  for (unsigned char c : name.substr(0, 80)) {
+    if (c >= 0x20 && c != 0x7f) {
+      out += static_cast<char>(c);
+    } else {
+      out += {'\\', 'x', kHex[c >> 4], kHex[c & 15]};
+    }
+  }
+  return name.size() > 80 ? out + "…" : out;
+}
+
+std::string NameProblem(std::string_view name) {
+  if (name.empty()) return "an empty tensor name";
+  if (name.size() > kMaxNameBytes) return absl::StrCat("a tensor name of ", name.size(), " bytes, at most ", kMaxNameBytes);
+  const bool control = std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  return control ? absl::StrCat("a control character in tensor name \"", Printable(name), "\"") : "";
+}
+
+// A SAX handler that stops at the first problem and keeps it. Readers override what their format allows; whatever they do
+// not override is an error, so a document's kinds and depth are checked as it is read and never built in memory.
+class StrictReader : public nlohmann::json_sax<Json> {
+ public:
+  bool null() override { return Unexpected("null"); }
+  bool boolean(bool) override { return Unexpected("a boolean"); }
+  bool number_integer(number_integer_t) override { return Unexpected("a negative number"); }
+  bool number_unsigned(number_unsigned_t) override { return Unexpected("a number"); }
+  bool number_float(number_float_t, const string_t&) override { return Unexpected("a fraction"); }
+  bool string(string_t&) override { return Unexpected("a string"); }
+  bool binary(binary_t&) override { return Unexpected("binary"); }
+  bool start_object(size_t) override { return Unexpected("an object"); }
+  bool end_object() override { return true; }
+  bool start_array(size_t) override { return Unexpected("an array"); }
+  bool end_array() override { return true; }
+  bool parse_error(size_t byte, const std::string&, const nlohmann::detail::exception& error) override {
+    // Without nlohmann's own prefix "[json.exception.parse_error.101] ".
+    const std::string_view what = error.what();
+    return Fail(absl::StrCat("byte ", byte, ": ", ToAbsl(what.substr(std::min(what.size(), what.find("] ") + 2)))));
+  }
+
+  const std::string& problem() const { return problem_; }
+
+ protected:
+  bool Fail(std::string problem) {
+    problem_ = std::move(problem);
+    return false;
+  }
+  virtual std::string Place() const = 0;
+
+ private:
+  bool Unexpected(const char* kind) { return Fail(absl::StrCat(Place(), ": ", kind, " is not expected here")); }
+  std::string problem_;
+};
+
+absl::Status ReadStrictly(std::string_view text, StrictReader& reader) {
+  // nlohmann takes a NUL for the end of the text.
+  const size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) return absl::DataLossError(absl::StrCat("byte ", nul, ": a NUL"));
+  if (!text.empty() && text[0] != '{') return absl::DataLossError("does not start with {");
+  if (!Json::sax_parse(text.begin(), text.end(), &reader)) return absl::DataLossError(reader.problem());
+  return absl::OkStatus();
+}
+
+// An entry of the header as written, before it is checked.
+struct Entry {
+  std::string name, dtype;
+  std::vector<uint64_t> shape, offsets;
+  bool has_dtype = false, has_shape = false, has_offsets = false;
+};
+
+// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {"key": "value"}}
+class HeaderReader : public StrictReader {
+ public:
+  std::vector<Entry> entries;
+  std::map<std::string, std::string> metadata;
+
+  bool start_object(size_t count) override {
+    switch (state_) {
+      case State::kStart: return Go(State::kTop);
+      case State::kTensorValue: return Go(State::kTensor);
+      case State::kMetadataValue: return Go(State::kMetadata);
+      default: return StrictReader::start_object(count);
+    }
+  }
+
+  bool end_object() override {
+    switch (state_) {
+      case State::kTensor: {
+        const Entry& entry = entries.back();
+        const char* missing = !entry.has_dtype ? "dtype" : !entry.has_shape ? "shape" : "data_offsets";
+        if (!entry.has_dtype || !entry.has_shape || !entry.has_offsets) return Fail(absl::StrCat(Place(), ": no ", missing));
+        return Go(State::kTop);
+      }
+      case State::kMetadata: return Go(State::kTop);
+      default: return Go(State::kEnd);
+    }
+  }
+
+  bool key(string_t& key) override {
+    switch (state_) {
+      case State::kTop: return TopKey(key);
+      case State::kMetadata:
+        metadata_key_ = key;
+        if (metadata.contains(key)) return Fail(absl::StrCat(Place(), ": twice"));
+        return Go(State::kMetadataText);
+      default: return TensorKey(key);
+    }
+  }
+
+  bool string(string_t& value) override {
+    switch (state_) {
+      case State::kDType:
+        entries.back().dtype = value;
+        return Go(State::kTensor);
+      case State::kMetadataText:
+        metadata[metadata_key_] = value;
+        return Go(State::kMetadata);
+      default: return StrictReader::string(value);
+    }
+  }
+
+  bool start_array(size_t count) override {
+    if (state_ == State::kShape) return Go(State::kShapeItems);
+    if (state_ == State::kOffsets) return Go(State::kOffsetItems);
+    return StrictReader::start_array(count);
+  }
+  bool end_array() override { return Go(State::kTensor); }
+
+  bool number_unsigned(number_unsigned_t value) override {
+    const bool shape = state_ == State::kShapeItems;
+    if (!shape && state_ != State::kOffsetItems) return StrictReader::number_unsigned(value);
+    std::vector<uint64_t>& items = shape ? entries.back().shape : entries.back().offsets;
+    if (items.size() == 64) return Fail(absl::StrCat(Place(), ": more than 64 numbers"));
+    items.push_back(value);
+    return true;
+  }
+
+ private:
+  enum class State { kStart, kTop, kTensorValue, kTensor, kDType, kShape, kShapeItems, kOffsets, kOffsetItems,
+                     kMetadataValue, kMetadata, kMetadataText, kEnd };
+
+  bool Go(State next) {
+    state_ = next;
+    return true;
+  }
+
+  bool TopKey(const std::string& key) {
+    if (!names_.insert(key).second) return Fail(absl::StrCat("tensor \"", Printable(key), "\" is there twice"));
+    if (key == "__metadata__") return Go(State::kMetadataValue);
+    if (std::string problem = NameProblem(key); !problem.empty()) return Fail(std::move(problem));
+    if (entries.size() == kMaxTensors) return Fail(absl::StrCat("more than ", kMaxTensors, " tensors"));
+    entries.emplace_back().name = key;
+    return Go(State::kTensorValue);
+  }
+
+  bool TensorKey(const std::string& key) {
+    Entry& entry = entries.back();
+    const auto first = [&](bool& seen, State next) {
+      if (seen) return Fail(absl::StrCat(Place(), ": ", key, " twice"));
+      seen = true;
+      return Go(next);
+    };
+    if (key == "dtype") return first(entry.has_dtype, State::kDType);
+    if (key == "shape") return first(entry.has_shape, State::kShape);
+    if (key == "data_offsets") return first(entry.has_offsets, State::kOffsets);
+    return Fail(absl::StrCat(Place(), ": unknown member \"", Printable(key), "\""));
+  }
+
+  std::string Place() const override {
+    switch (state_) {
+      case State::kStart:
+      case State::kTop:
+      case State::kEnd: return "header";
+      case State::kMetadataValue:
+      case State::kMetadata: return "__metadata__";
+      case State::kMetadataText: return absl::StrCat("__metadata__ \"", Printable(metadata_key_), "\"");
+      case State::kDType: return absl::StrCat("tensor ", Printable(entries.back().name), ": dtype");
+      case State::kShape:
+      case State::kShapeItems: return absl::StrCat("tensor ", Printable(entries.back().name), ": shape");
+      case State::kOffsets:
+      case State::kOffsetItems: return absl::StrCat("tensor ", Printable(entries.back().name), ": data_offsets");
+      default: return absl::StrCat("tensor ", Printable(entries.back().name));
+    }
+  }
+
+  State state_ = State::kStart;
+  std::set<std::string> names_;
+  std::string metadata_key_;
+};
+
+std::string ToString(const std::vector<uint64_t>& numbers) {
+  std::string out = "[";
+  for (size_t i = 0; i < numbers.size(); ++i) out += (i ? ", " : "") + std::to_string(numbers[i]);
+  return out + "]";
+}
+
+// The number of elements; nothing where it is beyond kMaxElements, zero sizes included.
+std::optional<int64_t> CountElements(const std::vector<uint64_t>& shape) {
+  int64_t elements = 1;
+  bool empty = false;
+  for (uint64_t size : shape) {
+    if (size == 0) empty = true;
+    if (size > static_cast<uint64_t>(kMaxElements)) return std::nullopt;
+    if (size > 0 && elements > kMaxElements / static_cast<int64_t>(size)) return std::nullopt;
+    if (size > 0) elements *= static_cast<int64_t>(size);
+  }
+  return empty ? 0 : elements;
+}
+
+// Bytes of the tensor by its shape and dtype, checked against its offsets.
+absl::StatusOr<int64_t> CheckEntry(const Entry& entry) {
+  const auto error = [&](auto... parts) {
+    return absl::DataLossError(absl::StrCat("tensor ", Printable(entry.name), ": ", parts...));
+  };
+  const KnownDType* known = FindDType(entry.dtype);
+  if (known == nullptr) return error("unknown dtype \"", Printable(entry.dtype), "\"");
+  const std::optional<int64_t> elements = CountElements(entry.shape);
+  if (!elements.has_value()) return error("shape ", ToString(entry.shape), " is beyond 2^48 elements");
+  if (*elements * known->bits % 8 != 0) return error(*elements, " values of ", entry.dtype, " end within a byte");
+  if (entry.offsets.size() != 2) return error("data_offsets has ", entry.offsets.size(), " numbers, expected 2");
+  const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
+  if (end < begin) return error("data_offsets ", ToString(entry.offsets), " are reversed");
+  const int64_t bytes = *elements * known->bits / 8;
+  if (end - begin != static_cast<uint64_t>(bytes)) {
+    return error(end - begin, " bytes at data_offsets ", ToString(entry.offsets), ", expected ", bytes, " for ",
+                 entry.dtype, " ", ToString(entry.shape));
+  }
+  return bytes;
+}
+
+absl::StatusOr<SafetensorsTensor> Supported(const Entry& entry, int64_t data_start, int64_t bytes) {
+  const KnownDType* known = FindDType(entry.dtype);
+  if (!known->dtype.has_value()) {
+    return absl::UnimplementedError(absl::StrCat("tensor ", Printable(entry.name), ": dtype ", entry.dtype,
+                                                 " is not supported (F32, F16, BF16)"));
+  }
+  if (entry.shape.size() > static_cast<size_t>(kMaxRank)) {
+    return absl::UnimplementedError(absl::StrCat("tensor ", Printable(entry.name), ": ", entry.shape.size(),
+                                                 " dimensions, at most ", kMaxRank, " are supported"));
+  }
+  const auto d = [&](size_t i) { return static_cast<int64_t>(entry.shape[i]); };
+  Shape shape;
+  switch (entry.shape.size()) {
+    case 0: break;
+    case 1: shape = {d(0)}; break;
+    case 2: shape = {d(0), d(1)}; break;
+    case 3: shape = {d(0), d(1), d(2)}; break;
+    default: shape = {d(0), d(1), d(2), d(3)}; break;
+  }
+  return SafetensorsTensor{.name = entry.name, .dtype = *known->dtype, .shape = shape,
+                           .offset = data_start + static_cast<int64_t>(entry.offsets[0]), .bytes = bytes};
+}
+
+// Tensors cover the data without gap or overlap, or the file has bytes that nobody checked.
+absl::StatusOr<SafetensorsFile> CheckHeader(HeaderReader& header, int64_t data_start, int64_t file_size) {
+  std::vector<Entry>& entries = header.entries;
+  std::vector<int64_t> bytes(entries.size());
+  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
+  uint64_t end = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    QD_ASSIGN_OR_RETURN(bytes[i], CheckEntry(entries[i]));
+    if (entries[i].offsets[0] != end) {
+      return absl::DataLossError(absl::StrCat("tensor ", Printable(entries[i].name), ": begins at data offset ",
+                                              entries[i].offsets[0], ", expected ", end,
+                                              entries[i].offsets[0] < end ? " (overlap)" : " (gap)"));
+    }
+    end = entries[i].offsets[1];
+  }
+  const uint64_t data_bytes = static_cast<uint64_t>(file_size - data_start);
+  if (end != data_bytes) {
+    return absl::DataLossError(absl::StrCat("has ", data_bytes, " bytes of tensor data, expected ", end,
+                                            end > data_bytes ? " (cut off)" : " (trailing data)"));
+  }
+  SafetensorsFile file;
+  file.metadata = std::move(header.metadata);
+  file.tensors.reserve(entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    QD_ASSIGN_OR_RETURN(SafetensorsTensor tensor, Supported(entries[i], data_start, bytes[i]));
+    file.tensors.push_back(std::move(tensor));
+  }
+  return file;
+}
+
+absl::Status At(std::string_view name, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(ToAbsl(name), ": ", status.message()));
+}
+
+absl::StatusOr<std::string> ReadHeader(const ByteSource& source) {
+  const int64_t size = source.size();
+  if (size < 8) return absl::DataLossError(absl::StrCat(source.name(), ": ", size, " bytes, expected at least 8"));
+  uint8_t raw[8];
+  QD_RETURN_IF_ERROR(source.Read(0, raw, 8));
+  uint64_t bytes = 0;
+  for (int i = 7; i >= 0; --i) bytes = bytes << 8 | raw[i];
+  if (bytes < 2) return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes, expected at least 2"));
+  if (bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
+    return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes, at most ", kMaxHeaderBytes));
+  }
+  if (static_cast<int64_t>(bytes) > size - 8) {
+    return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes in a file of ", size));
+  }
+  std::string text(bytes, '\0');
+  QD_RETURN_IF_ERROR(source.Read(8, text.data(), static_cast<int64_t>(bytes)));
+  return text;
+}
+
+// {"metadata": {…}, "weight_map": {"tensor": "file", …}}
+class IndexReader : public StrictReader {
+ public:
+  std::map<std::string, std::string> weight_map;
+  bool has_weight_map = false;
+
+  bool start_object(size_t count) override {
+    if (in_metadata_ && ++depth_ <= 16) return true;
+    if (in_metadata_) return Fail("metadata: nested deeper than 16");
+    if (depth_ == 0 || (depth_ == 1 && top_key_ == "weight_map")) return ++depth_, true;
+    return StrictReader::start_object(count);
+  }
+  bool end_object() override { return --depth_, true; }
+  bool key(string_t& key) override {
+    if (in_metadata_ && depth_ > 1) return true;
+    if (depth_ == 2) {
+      tensor_ = key;
+      if (std::string problem = NameProblem(key); !problem.empty()) return Fail(std::move(problem));
+      if (weight_map.contains(key)) return Fail(absl::StrCat("tensor \"", Printable(key), "\" is there twice"));
+      if (weight_map.size() == kMaxTensors) return Fail(absl::StrCat("more than ", kMaxTensors, " tensors"));
+      return true;
+    }
+    top_key_ = key;
+    if (!top_keys_.insert(key).second) return Fail(absl::StrCat("\"", Printable(key), "\" is there twice"));
+    if (top_keys_.size() > 64) return Fail("more than 64 members");
+    in_metadata_ = key != "weight_map";
+    has_weight_map |= !in_metadata_;
+    return true;
+  }
+  bool string(string_t& value) override {
+    if (in_metadata_) return true;
+    if (depth_ != 2) return StrictReader::string(value);
+    weight_map[tensor_] = value;
+    return true;
+  }
+  // Whatever else an index holds besides its map is none of our business.
+  bool null() override { return in_metadata_ || StrictReader::null(); }
+  bool boolean(bool value) override { return in_metadata_ || StrictReader::boolean(value); }
+  bool number_integer(number_integer_t value) override { return in_metadata_ || StrictReader::number_integer(value); }
+  bool number_unsigned(number_unsigned_t value) override { return in_metadata_ || StrictReader::number_unsigned(value); }
+  bool number_float(number_float_t value, const string_t& text) override {
+    return in_metadata_ || StrictReader::number_float(value, text);
+  }
+  bool start_array(size_t count) override {
+    if (!in_metadata_) return StrictReader::start_array(count);
+    return ++arrays_ <= 16 || Fail("metadata: arrays nested deeper than 16");
+  }
+  bool end_array() override { return --arrays_, true; }
+
+ private:
+  std::string Place() const override {
+    if (depth_ == 0) return "index";
+    return depth_ == 1 ? Printable(top_key_) : absl::StrCat("weight_map of ", Printable(tensor_));
+  }
+  int depth_ = 0, arrays_ = 0;
+  bool in_metadata_ = false;
+  std::string top_key_, tensor_;
+  std::set<std::string> top_keys_;
+};
+
+// A plain name: it is joined to the folder's path, and must not lead out of it.
+bool IsShardName(std::string_view name) {
+  constexpr std::string_view kSuffix = ".safetensors";
+  if (name.size() <= kSuffix.size() || name.size() > 255 || name.substr(name.size() - kSuffix.size()) != kSuffix) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+WeightFormat FormatOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return WeightFormat::kF32;
+    case DType::kF16: return WeightFormat::kF16;
+    default: return WeightFormat::kBF16;
+  }
+}
+
+class SafetensorsStore : public WeightStore {
+ public:
+  // Adds the tensors of one file. The caller has seen to it that no name is in two files.
+  void Add(std::unique_ptr<ByteSource> source, const SafetensorsFile& file) {
+    for (const SafetensorsTensor& tensor : file.tensors) {
+      items_.push_back({{.name = tensor.name, .shape = tensor.shape, .scheme = {.weight = FormatOf(tensor.dtype)},
+                         .file_bytes = tensor.bytes}, source.get(), tensor.offset});
+    }
+    sources_.push_back(std::move(source));
+  }
+  void Finish() {
+    std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.info.name < b.info.name; });
+    for (Item& item : items_) infos_.push_back(std::move(item.info));
+  }
+
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+
+  absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const override {
+    const TensorInfo* info = Find(name);
+    if (info == nullptr) return absl::NotFoundError(absl::StrCat("no tensor ", ToAbsl(name)));
+    const Item& item = items_[static_cast<size_t>(info - infos_.data())];
+    // A vector or a scalar is one row; dimensions beyond the first two belong to the row.
+    const Shape& shape = info->shape;
+    const int64_t n = shape.rank() >= 2 ? shape[0] : 1;
+    const int64_t k = n == 0 ? 0 : shape.elements() / n;
+    QuantizedMatrix matrix = NewQuantizedMatrix(info->scheme, n, k);
+    absl::Status status = item.source->Read(item.offset, matrix.data.data(), info->file_bytes);
+    if (!status.ok()) return absl::Status(status.code(), absl::StrCat("tensor ", ToAbsl(name), ": ", status.message()));
+    return matrix;
+  }
+
+ private:
+  struct Item {
+    TensorInfo info;  // moved to infos_ by Finish
+    const ByteSource* source;
+    int64_t offset;
+  };
+  std::vector<std::unique_ptr<ByteSource>> sources_;
+  std::vector<Item> items_;  // in the order of infos_
+  std::vector<TensorInfo> infos_;
+};
+
+// The file's tensors are exactly those that the index puts there.
+absl::Status CheckAgainstIndex(const SafetensorsFile& file, const std::string& shard,
+                               const std::map<std::string, std::string>& index, size_t expected) {
+  for (const SafetensorsTensor& tensor : file.tensors) {
+    const auto it = index.find(tensor.name);
+    if (it == index.end()) return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": not in the index"));
+    if (it->second != shard) {
+      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": the index puts it into ", it->second));
+    }
+  }
+  if (file.tensors.size() == expected) return absl::OkStatus();
+  std::set<std::string_view> here;
+  for (const SafetensorsTensor& tensor : file.tensors) here.insert(tensor.name);
+  for (const auto& [name, in] : index) {
+    if (in == shard && !here.contains(name)) {
+      return absl::DataLossError(absl::StrCat("tensor ", name, ": missing, the index puts it here"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<SafetensorsFile> ParseSafetensors(const ByteSource& source) {
+  QD_ASSIGN_OR_RETURN(const std::string text, ReadHeader(source));
+  HeaderReader header;
+  if (absl::Status status = ReadStrictly(text, header); !status.ok()) return At(source.name() + ": header", status);
+  const int64_t data_start = 8 + static_cast<int64_t>(text.size());
+  absl::StatusOr<SafetensorsFile> file = CheckHeader(header, data_start, source.size());
+  if (!file.ok()) return At(source.name(), file.status());
+  return file;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name) {
+  IndexReader reader;
+  if (text.empty()) return absl::DataLossError(absl::StrCat(ToAbsl(name), ": is empty"));
+  if (absl::Status status = ReadStrictly(text, reader); !status.ok()) return At(name, status);
+  if (!reader.has_weight_map || reader.weight_map.empty()) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no weight_map"));
+  }
+  for (const auto& [tensor, shard] : reader.weight_map) {
+    if (!IsShardName(shard)) {
+      return absl::DataLossError(absl::StrCat(ToAbsl(name), ": tensor ", tensor, ": \"", Printable(shard),
+                                              "\" is no file name that ends in .safetensors"));
+    }
+  }
+  return std::move(reader.weight_map);
+}
+
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensors(std::unique_ptr<ByteSource> source) {
+  QD_ASSIGN_OR_RETURN(const SafetensorsFile file, ParseSafetensors(*source));
+  auto store = std::make_unique<SafetensorsStore>();
+  store->Add(std::move(source), file);
+  store->Finish();
+  return store;
+}
+
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensorsFolder(const std::string& folder) {
+  absl::StatusOr<std::unique_ptr<ByteSource>> single = OpenFile(folder + "/model.safetensors");
+  if (single.ok()) return OpenSafetensors(*std::move(single));
+  if (!absl::IsNotFound(single.status())) return single.status();
+
+  const std::string index_path = folder + "/model.safetensors.index.json";
+  QD_ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path, kMaxIndexBytes));
+  QD_ASSIGN_OR_RETURN(const auto index, ParseSafetensorsIndex(text, index_path));
+  std::map<std::string, size_t> shards;  // file name → tensors in it
+  for (const auto& [tensor, shard] : index) ++shards[shard];
+  if (shards.size() > kMaxShards) {
+    return absl::DataLossError(absl::StrCat(index_path, ": ", shards.size(), " files, at most ", kMaxShards));
+  }
+  auto store = std::make_unique<SafetensorsStore>();
+  for (const auto& [shard, expected] : shards) {
+    absl::StatusOr<std::unique_ptr<ByteSource>> source = OpenFile(folder + "/" + shard);
+    if (absl::IsNotFound(source.status())) {
+      return absl::DataLossError(absl::StrCat(index_path, ": names ", shard, ", which is missing"));
+    }
+    if (!source.ok()) return source.status();
+    QD_ASSIGN_OR_RETURN(const SafetensorsFile file, ParseSafetensors(**source));
+    if (absl::Status status = CheckAgainstIndex(file, shard, index, expected); !status.ok()) {
+      return At((*source)->name(), status);
+    }
+    store->Add(*std::move(source), file);
+  }
+  store->Finish();
+  return store;
+}
+
+}  // namespace quantd

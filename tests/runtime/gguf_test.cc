@@ -1,0 +1,403 @@
+#include "runtime/gguf.h"
+
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/gguf_checkpoint.h"
+#include "runtime/json.h"
+#include "runtime/llama_config.h"
+#include "tests/testing/gguf_writer.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/testing/test_paths.h"
+
+namespace quantd {
+namespace {
+
+using testing::AddTinyLlamaMetadata;
+using testing::GgufString;
+using testing::GgufWriter;
+using testing::LittleEndian;
+using ::testing::HasSubstr;
+using Writer = GgufWriter;
+
+absl::Status Parse(const std::string& bytes) { return ParseGguf(*MemorySource("x.gguf", bytes)).status(); }
+
+absl::StatusOr<GgufModel> Open(const std::string& bytes) {
+  return OpenGguf(MemorySource("x.gguf", bytes));
+}
+
+std::vector<float> Dequantize(const QuantizedMatrix& matrix) {
+  std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
+  for (int64_t row = 0; row < matrix.n; ++row) DequantizeRow(matrix.view(), row, values.data() + row * matrix.k);
+  return values;
+}
+
+std::string F32Bytes(const std::vector<float>& values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4);
+}
+
+std::vector<float> Iota(size_t count) {
+  std::vector<float> values(count);
+  std::iota(values.begin(), values.end(), 0.0f);
+  return values;
+}
+
+TEST(Gguf, ReadsValuesOfEveryKind) {
+  Writer writer;
+  writer.AddRaw("u8", 0, LittleEndian<uint8_t>(200));
+  writer.AddRaw("i8", 1, LittleEndian<int8_t>(-100));
+  writer.AddRaw("u16", 2, LittleEndian<uint16_t>(60000));
+  writer.AddRaw("i16", 3, LittleEndian<int16_t>(-30000));
+  writer.AddU32("u32", 4000000000u);
+  writer.AddRaw("i32", 5, LittleEndian<int32_t>(-2000000000));
+  writer.AddF32("f32", 0.5f);
+  writer.AddBool("bool", true);
+  writer.AddString("string", "text");
+  writer.AddRaw("u64", 10, LittleEndian<uint64_t>(1ull << 40));
+  writer.AddRaw("i64", 11, LittleEndian<int64_t>(-(1ll << 40)));
+  writer.AddRaw("f64", 12, LittleEndian<double>(0.1));
+  writer.AddStrings("strings", {"a", ""});
+  writer.AddI32s("ints", {-1, 2});
+  writer.AddF32s("floats", {1.5f});
+  writer.AddRaw("bools", Writer::kArray, LittleEndian(Writer::kBool) + LittleEndian<uint64_t>(2) + std::string("\1\0", 2));
+  writer.AddStrings("none", {});
+  const std::string bytes = writer.Finish();
+  const absl::StatusOr<GgufFile> file = ParseGguf(*MemorySource("x.gguf", bytes));
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto is = [&](const char* key, auto expected) {
+    const auto* value = std::get_if<decltype(expected)>(&file->metadata.find(key)->second.value);
+    return value != nullptr && *value == expected;
+  };
+  EXPECT_TRUE(is("u8", int64_t{200}));
+  EXPECT_TRUE(is("i8", int64_t{-100}));
+  EXPECT_TRUE(is("u16", int64_t{60000}));
+  EXPECT_TRUE(is("i16", int64_t{-30000}));
+  EXPECT_TRUE(is("u32", int64_t{4000000000}));
+  EXPECT_TRUE(is("i32", int64_t{-2000000000}));
+  EXPECT_TRUE(is("f32", 0.5));
+  EXPECT_TRUE(is("bool", true));
+  EXPECT_TRUE(is("string", std::string("text")));
+  EXPECT_TRUE(is("u64", int64_t{1} << 40));
+  EXPECT_TRUE(is("i64", -(int64_t{1} << 40)));
+  EXPECT_TRUE(is("f64", 0.1));
+  EXPECT_TRUE(is("strings", (std::vector<std::string>{"a", ""})));
+  EXPECT_TRUE(is("ints", (std::vector<int64_t>{-1, 2})));
+  EXPECT_TRUE(is("floats", std::vector<double>{1.5}));
+  EXPECT_TRUE(is("bools", (std::vector<bool>{true, false})));
+  EXPECT_TRUE(is("none", std::vector<std::string>{}));
+}
+
+TEST(Gguf, PlacesTensorsByTheFilesAlignment) {
+  Writer writer;
+  writer.alignment = 64;
+  writer.AddU32("general.alignment", 64);
+  writer.AddTensor("a", {3}, 0, F32Bytes(Iota(3)));
+  writer.AddTensor("b", {2, 2}, 0, F32Bytes(Iota(4)));
+  const std::string bytes = writer.Finish();
+  const absl::StatusOr<GgufFile> file = ParseGguf(*MemorySource("x.gguf", bytes));
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_EQ(file->tensors.size(), 2u);
+  EXPECT_EQ(file->tensors[0].shape, Shape({3}));
+  EXPECT_EQ(file->tensors[1].shape, Shape({2, 2}));
+  EXPECT_EQ(file->tensors[1].offset, file->tensors[0].offset + 64);
+  EXPECT_EQ(file->tensors[1].offset + file->tensors[1].bytes, static_cast<int64_t>(bytes.size()));
+}
+
+struct BadFile {
+  const char* what;
+  std::function<void(Writer&)> write;
+  absl::StatusCode code;
+  const char* message;
+};
+constexpr absl::StatusCode kDataLoss = absl::StatusCode::kDataLoss;
+constexpr absl::StatusCode kUnimplemented = absl::StatusCode::kUnimplemented;
+constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
+
+std::vector<BadFile> BadContainers() {
+  const std::string one = F32Bytes({1});
+  return {
+      {"magic", [](Writer& w) { w.magic = "GGML"; }, kInvalid, "no GGUF file"},
+      {"version 0", [](Writer& w) { w.version = 0; }, kDataLoss, "version 0"},
+      {"version 1", [](Writer& w) { w.version = 1; }, kUnimplemented, "version 1"},
+      {"version 2", [](Writer& w) { w.version = 2; }, kUnimplemented, "version 2"},
+      {"version 4", [](Writer& w) { w.version = 4; }, kUnimplemented, "version 4"},
+      {"big endian", [](Writer& w) { w.version = 3u << 24; }, kUnimplemented, "big-endian"},
+      {"2^64-1 tensors", [](Writer& w) { w.tensors = ~uint64_t{0}; }, kDataLoss, "18446744073709551615 tensors"},
+      {"2^63 keys", [](Writer& w) { w.keys = uint64_t{1} << 63; }, kDataLoss, "metadata keys"},
+      {"more tensors than there are", [](Writer& w) { w.tensors = 3; }, kDataLoss, "tensor name"},
+      {"empty key", [](Writer& w) { w.AddU32("", 1); }, kDataLoss, "empty metadata key"},
+      {"key twice", [](Writer& w) { w.AddU32("a.b", 1); w.AddU32("a.b", 2); }, kDataLoss, "key a.b is there twice"},
+      {"value type 13", [](Writer& w) { w.AddRaw("a", 13, ""); }, kDataLoss, "unknown value type 13"},
+      {"boolean 2", [](Writer& w) { w.AddRaw("a", Writer::kBool, "\2"); }, kDataLoss, "boolean 2"},
+      {"u64 beyond int64", [](Writer& w) { w.AddRaw("a", Writer::kU64, LittleEndian(~uint64_t{0})); }, kDataLoss, "beyond 2^63"},
+      {"string of 2^63 bytes", [](Writer& w) { w.AddRaw("a", Writer::kString, LittleEndian(uint64_t{1} << 63)); }, kDataLoss,
+       "a string of 9223372036854775808 bytes"},
+      {"string longer than the file", [](Writer& w) { w.AddRaw("a", Writer::kString, LittleEndian<uint64_t>(5000)); },
+       kDataLoss, "a string of 5000 bytes"},
+      {"array of arrays", [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kArray) + LittleEndian<uint64_t>(1)); },
+       kDataLoss, "array of arrays"},
+      {"array of type 99", [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian<uint32_t>(99) + LittleEndian<uint64_t>(1)); },
+       kDataLoss, "unknown element type 99"},
+      {"array of 2^62 integers", [](Writer& w) {
+         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU32) + LittleEndian(uint64_t{1} << 62));
+       }, kDataLoss, "4611686018427387904 elements"},
+      {"array of 2^61 strings", [](Writer& w) {
+         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kString) + LittleEndian(uint64_t{1} << 61));
+       }, kDataLoss, "2305843009213693952 elements"},
+      {"array longer than the file", [](Writer& w) {
+         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(4096));
+       }, kDataLoss, "an array of 4096 elements"},
+      {"9 million array elements", [](Writer& w) {
+         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(9 << 20) + std::string(9 << 20, '\0'));
+       }, kDataLoss, "array elements"},
+      {"alignment 0", [](Writer& w) { w.AddU32("general.alignment", 0); }, kDataLoss, "general.alignment is 0"},
+      {"alignment 48", [](Writer& w) { w.AddU32("general.alignment", 48); }, kDataLoss, "general.alignment is 48"},
+      {"alignment 2^31", [](Writer& w) { w.AddU32("general.alignment", 1u << 31); }, kDataLoss, "general.alignment"},
+      {"alignment a string", [](Writer& w) { w.AddString("general.alignment", "32"); }, kDataLoss, "expected an integer"},
+      {"alignment that the file does not keep", [one](Writer& w) {
+         w.AddU32("general.alignment", 64); w.AddTensor("a", {1}, 0, one); w.AddTensor("b", {1}, 0, one);
+       }, kDataLoss, "tensor b: at data offset 32, expected 64"},
+      {"empty tensor name", [one](Writer& w) { w.AddTensor("", {1}, 0, one); }, kDataLoss, "empty tensor name"},
+      {"tensor name of 65 bytes", [one](Writer& w) { w.AddTensor(std::string(65, 'a'), {1}, 0, one); }, kDataLoss, "65 bytes"},
+      {"control character in a name", [one](Writer& w) { w.AddTensor("a\nb", {1}, 0, one); }, kDataLoss, "a\\x0ab"},
+      {"tensor twice", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensor("a", {1}, 0, one); }, kDataLoss,
+       "tensor a is there twice"},
+      {"no dimension", [one](Writer& w) { w.AddTensor("a", {}, 0, one); }, kDataLoss, "0 dimensions"},
+      {"five dimensions", [one](Writer& w) { w.AddTensor("a", {1, 1, 1, 1, 1}, 0, one); }, kDataLoss, "5 dimensions"},
+      {"dimension 0", [](Writer& w) { w.AddTensor("a", {4, 0}, 0, ""); }, kDataLoss, "dimension 1 is 0"},
+      {"negative dimension", [](Writer& w) { w.AddTensorEntry("a", {~uint64_t{0}}, 0, 0); }, kDataLoss, "2^48"},
+      {"product overflows", [](Writer& w) { w.AddTensorEntry("a", {1ull << 32, 1ull << 32}, 0, 0); }, kDataLoss, "2^48"},
+      {"product overflows to 0", [](Writer& w) { w.AddTensorEntry("a", {1ull << 40, 1ull << 24, 2, 2}, 0, 0); }, kDataLoss, "2^48"},
+      {"Q4_K", [](Writer& w) { w.AddTensor("a", {256}, 12, std::string(144, 'x')); }, kUnimplemented, "tensor a: Q4_K"},
+      {"Q6_K", [](Writer& w) { w.AddTensor("a", {256}, 14, std::string(210, 'x')); }, kUnimplemented, "Q6_K"},
+      {"MXFP4", [](Writer& w) { w.AddTensor("a", {32}, 39, std::string(17, 'x')); }, kUnimplemented, "MXFP4"},
+      {"withdrawn type 4", [one](Writer& w) { w.AddTensor("a", {1}, 4, one); }, kDataLoss, "unknown type 4"},
+      {"type 2^32-1", [one](Writer& w) { w.AddTensor("a", {1}, ~0u, one); }, kDataLoss, "unknown type 4294967295"},
+      {"row that is no multiple of a block", [](Writer& w) { w.AddTensor("a", {33, 2}, 8, std::string(80, 'x')); }, kDataLoss,
+       "rows of 33 values, Q8_0 needs a multiple of 32"},
+      {"offset 2^64-1", [](Writer& w) { w.AddTensorEntry("a", {1}, 0, ~uint64_t{0}); }, kDataLoss, "offset 18446744073709551615"},
+      {"unaligned offset", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensorEntry("b", {1}, 0, 4); }, kDataLoss,
+       "tensor b: at data offset 4, expected 32"},
+      {"overlap", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensorEntry("b", {1}, 0, 0); }, kDataLoss,
+       "at data offset 0, expected 32"},
+      {"gap", [one](Writer& w) { w.AddTensor("a", {1}, 0, one + std::string(40, '\0')); w.AddTensor("b", {1}, 0, one); }, kDataLoss,
+       "at data offset 64, expected 32"},
+      {"data cut off", [](Writer& w) { w.AddTensor("a", {100}, 0, "too few"); }, kDataLoss, "tensor a: 400 bytes"},
+      {"exabytes in a small file", [](Writer& w) { w.AddTensorEntry("a", {1ull << 47}, 0, 0); }, kDataLoss, "tensor a"},
+  };
+}
+
+TEST(Gguf, RefusesBadFiles) {
+  for (const BadFile& bad : BadContainers()) {
+    Writer writer;
+    bad.write(writer);
+    const absl::Status status = Parse(writer.Finish());
+    EXPECT_EQ(status.code(), bad.code) << bad.what << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(bad.message)) << bad.what;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("x.gguf")) << bad.what;
+  }
+}
+
+TEST(Gguf, RefusesAKeyOfExabytes) {
+  const std::string bytes = "GGUF" + LittleEndian<uint32_t>(3) + LittleEndian<uint64_t>(0) + LittleEndian<uint64_t>(1) +
+                            LittleEndian(uint64_t{1} << 60) + std::string(100, 'k');
+  EXPECT_THAT(std::string(Parse(bytes).message()), HasSubstr("a string of 1152921504606846976 bytes"));
+}
+
+TEST(Gguf, RefusesEveryTruncation) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddStrings("strings", {"one", "two"});
+  writer.AddTensor("output_norm.weight", {64}, 0, F32Bytes(Iota(64)));
+  const std::string bytes = writer.Finish();
+  ASSERT_TRUE(Parse(bytes).ok()) << Parse(bytes);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    const absl::Status status = Parse(bytes.substr(0, size));
+    EXPECT_EQ(status.code(), size < 4 ? kInvalid : kDataLoss) << size << ": " << status;
+  }
+}
+
+TEST(GgufModel, RefusesWhatIsNoLlama) {
+  struct Case {
+    const char* what;
+    std::function<void(Writer&)> write;
+    absl::StatusCode code;
+    const char* message;
+  };
+  const auto tiny = [](Writer& w) { AddTinyLlamaMetadata(w); };
+  const std::string row(64 * 4, '\0');
+  const Case cases[] = {
+      {"no architecture", [](Writer& w) { w.AddU32("a", 1); }, kDataLoss, "general.architecture is missing"},
+      {"architecture a number", [](Writer& w) { w.AddU32("general.architecture", 1); }, kDataLoss, "expected string"},
+      {"qwen2", [](Writer& w) { w.AddString("general.architecture", "qwen2"); }, kUnimplemented, "architecture \"qwen2\""},
+      {"split", [&](Writer& w) { tiny(w); w.AddU32("split.count", 3); }, kUnimplemented, "split"},
+      {"experts", [&](Writer& w) { tiny(w); w.AddU32("llama.expert_count", 8); }, kUnimplemented, "experts"},
+      {"missing key", [](Writer& w) { w.AddString("general.architecture", "llama"); }, kDataLoss, "llama.embedding_length is missing"},
+      {"heads per layer", [](Writer& w) {
+         w.AddString("general.architecture", "llama"); w.AddI32s("llama.attention.head_count", {1, 2});
+         w.AddU32("llama.embedding_length", 64);
+       }, kDataLoss, "llama.attention.head_count is of kind array of integers"},
+      {"heads 0", [](Writer& w) {
+         w.AddString("general.architecture", "llama"); w.AddU32("llama.attention.head_count", 0);
+         w.AddU32("llama.embedding_length", 64);
+       }, kDataLoss, "llama.attention.head_count is 0"},
+      {"partial rotation", [&](Writer& w) { tiny(w); w.AddU32("llama.rope.dimension_count", 16); }, kUnimplemented, "partial rotation"},
+      {"yarn", [&](Writer& w) { tiny(w); w.AddString("llama.rope.scaling.type", "yarn"); }, kUnimplemented, "yarn"},
+      {"value size", [&](Writer& w) { tiny(w); w.AddU32("llama.attention.value_length", 16); }, kUnimplemented, "value_length 16"},
+      {"unknown tensor", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_qkv.weight", {64}, 0, row); }, kDataLoss,
+       "tensor blk.0.attn_qkv.weight"},
+      {"layer beyond", [&](Writer& w) { tiny(w); w.AddTensor("blk.1.attn_norm.weight", {64}, 0, row); }, kDataLoss,
+       "tensor blk.1.attn_norm.weight"},
+      {"layer with a leading zero", [&](Writer& w) { tiny(w); w.AddTensor("blk.00.attn_norm.weight", {64}, 0, row); }, kDataLoss,
+       "tensor blk.00"},
+      {"bias of a norm", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_norm.bias", {64}, 0, row); }, kDataLoss, "attn_norm.bias"},
+      {"rows that are no heads", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_q.weight", {64, 1}, 0, row); }, kDataLoss,
+       "1 rows do not divide into 2 heads"},
+      {"tokens missing", [&](Writer& w) { tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); }, kDataLoss, "tokenizer.ggml.tokens"},
+      {"scores of another length", [&](Writer& w) {
+         tiny(w); w.AddString("tokenizer.ggml.model", "llama"); w.AddStrings("tokenizer.ggml.tokens", {"a", "b", "c"});
+         w.AddF32s("tokenizer.ggml.scores", {1});
+       }, kDataLoss, "tokenizer.ggml.scores has 1 elements, expected 3"},
+      {"token type 7", [&](Writer& w) {
+         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddStrings("tokenizer.ggml.tokens", {"a"});
+         w.AddI32s("tokenizer.ggml.token_type", {7});
+       }, kDataLoss, "token_type holds 7"},
+      {"eos beyond the vocabulary", [&](Writer& w) {
+         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddStrings("tokenizer.ggml.tokens", {"a"});
+         w.AddU32("tokenizer.ggml.eos_token_id", 1);
+       }, kDataLoss, "eos_token_id is 1, the vocabulary has 1 tokens"},
+      {"tokens not strings", [&](Writer& w) {
+         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddI32s("tokenizer.ggml.tokens", {1});
+       }, kDataLoss, "expected array of strings"},
+      {"template a number", [&](Writer& w) { tiny(w); w.AddU32("tokenizer.chat_template", 1); }, kDataLoss, "tokenizer.chat_template"},
+  };
+  for (const Case& c : cases) {
+    Writer writer;
+    c.write(writer);
+    const absl::Status status = Open(writer.Finish()).status();
+    EXPECT_EQ(status.code(), c.code) << c.what << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message)) << c.what;
+  }
+}
+
+// Row r of a head of D rows stands at 2r (first half) or 2r - D + 1 (second half) in the file.
+TEST(GgufModel, UndoesThePermutationOfQAndK) {
+  constexpr int64_t kHeads = 2, kHeadDim = 32, kHidden = 64;
+  std::vector<float> q(kHidden * kHidden), bias(kHidden);
+  for (int64_t h = 0; h < kHeads; ++h) {
+    for (int64_t r = 0; r < kHeadDim; ++r) {
+      const int64_t hf = h * kHeadDim + r;
+      const int64_t file = h * kHeadDim + (r < kHeadDim / 2 ? 2 * r : 2 * r - kHeadDim + 1);
+      for (int64_t c = 0; c < kHidden; ++c) q[file * kHidden + c] = static_cast<float>(hf);
+      bias[file] = static_cast<float>(hf);
+    }
+  }
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddTensor("blk.0.attn_q.weight", {64, 64}, 0, F32Bytes(q));
+  writer.AddTensor("blk.0.attn_q.bias", {64}, 0, F32Bytes(bias));
+  writer.AddTensor("blk.0.attn_v.bias", {64}, 0, F32Bytes(bias));
+  const std::string bytes = writer.Finish();
+  absl::StatusOr<GgufModel> model = Open(bytes);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const QuantizedMatrix weight = *model->weights->Read("model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(weight.n, 64);
+  const std::vector<float> values = Dequantize(weight);
+  for (int64_t row = 0; row < 64; ++row) EXPECT_EQ(values[row * 64], static_cast<float>(row));
+  EXPECT_EQ(Dequantize(*model->weights->Read("model.layers.0.self_attn.q_proj.bias")), Iota(64));
+  EXPECT_EQ(Dequantize(*model->weights->Read("model.layers.0.self_attn.v_proj.bias")), bias);
+  EXPECT_EQ(model->weights->Read("nothing").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(GgufModel, WritesHfConfig) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddF32("llama.rope.freq_base", 500000);
+  writer.AddString("llama.rope.scaling.type", "linear");
+  writer.AddF32("llama.rope.scaling.factor", 4);
+  writer.AddString("tokenizer.ggml.model", "gpt2");
+  writer.AddStrings("tokenizer.ggml.tokens", {"<s>", "</s>", "a", "<eot>"});
+  writer.AddU32("tokenizer.ggml.bos_token_id", 0);
+  writer.AddU32("tokenizer.ggml.eos_token_id", 1);
+  writer.AddU32("tokenizer.ggml.eot_token_id", 3);
+  writer.AddString("tokenizer.chat_template", "{{ 1 }}");
+  writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
+  absl::StatusOr<GgufModel> model = Open(writer.Finish());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->hidden_size, 64);
+  EXPECT_EQ(config->intermediate_size, 96);
+  EXPECT_EQ(config->layers, 1);
+  EXPECT_EQ(config->heads, 2);
+  EXPECT_EQ(config->kv_heads, 1);
+  EXPECT_EQ(config->head_dim, 32);
+  EXPECT_EQ(config->max_position, 128);
+  EXPECT_EQ(config->vocab_size, 4);
+  EXPECT_EQ(config->rms_norm_eps, 1e-5f);
+  EXPECT_EQ(config->rope_theta, 500000.0f);
+  EXPECT_EQ(config->rope_scaling.kind, RopeScaling::Kind::kLinear);
+  EXPECT_EQ(config->rope_scaling.factor, 4.0f);
+  EXPECT_EQ(config->bos_token_id, 0);
+  EXPECT_EQ(config->eos_token_ids, (std::vector<int32_t>{1, 3}));
+  EXPECT_FALSE(config->tie_word_embeddings);
+  EXPECT_FALSE(config->attention_bias);
+  EXPECT_EQ(model->bos_token, "<s>");
+  EXPECT_EQ(model->eos_token, "</s>");
+  EXPECT_EQ(model->chat_template, "{{ 1 }}");
+  ASSERT_TRUE(model->vocab.has_value());
+  EXPECT_EQ(model->vocab->tokens.size(), 4u);
+}
+
+TEST(GgufModel, FileThatShrinksUnderTheReaderIsDataLoss) {
+  testing::TempDir folder;
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddTensor("output_norm.weight", {64}, 0, F32Bytes(Iota(64)));
+  const std::string path = folder.Write("x.gguf", writer.Finish());
+  absl::StatusOr<GgufModel> model = OpenGguf(*OpenFile(path));
+  ASSERT_TRUE(model.ok()) << model.status();
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 4);
+  const absl::Status status = model->weights->Read("model.norm.weight").status();
+  EXPECT_EQ(status.code(), kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("output_norm.weight"));
+}
+
+TEST(GgufModel, OpensSmolLm2) {
+  const std::string path = testing::DemoModelPath();
+  if (!testing::FileExists(path)) GTEST_SKIP() << "data: " << path;
+  absl::StatusOr<GgufModel> model = OpenGguf(*OpenFile(path));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->layers, 30);
+  EXPECT_EQ(config->head_dim, 64);
+  EXPECT_EQ(config->vocab_size, 49152);
+  EXPECT_EQ(config->rope_theta, 100000.0f);
+  EXPECT_TRUE(config->tie_word_embeddings);
+  EXPECT_EQ(model->weights->tensors().size(), 272u);
+  EXPECT_EQ(model->weights->Find("model.embed_tokens.weight")->scheme.weight, WeightFormat::kInt8);
+  for (const char* part : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+                           "mlp.up_proj", "mlp.down_proj"}) {
+    const std::string name = std::string("model.layers.29.") + part + ".weight";
+    const TensorInfo* info = model->weights->Find(name);
+    ASSERT_NE(info, nullptr) << name;
+    EXPECT_EQ(info->scheme.zero, ZeroKind::kMin) << name;
+    EXPECT_EQ(info->scheme.param_dtype, DType::kF16) << name;
+  }
+  EXPECT_EQ(model->vocab->tokens.size(), 49152u);
+  EXPECT_EQ(model->vocab->merges.size(), 48900u);
+  EXPECT_EQ(model->bos_token, "<|im_start|>");
+  EXPECT_EQ(model->eos_token, "<|im_end|>");
+  EXPECT_THAT(model->chat_template, HasSubstr("<|im_start|>assistant"));
+  for (const TensorInfo& info : model->weights->tensors()) {
+    EXPECT_TRUE(model->weights->Read(info.name).ok()) << info.name;
+  }
+}
+
+}  // namespace
+}  // namespace quantd
