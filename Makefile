@@ -18,7 +18,8 @@ build:  ## build everything into build/$(PRESET)
 setup:  ## install the Debian packages that are missing
 	@tools/setup.sh
 
-demo: setup  ## build, fetch a small chat model, serve it, show an answer, its metrics and its memory
+demo:  ## build, fetch a small chat model, serve it, show an answer, its metrics and its memory
+	@tools/setup.sh demo
 	$(call configure_and_build,$(PRESET),--target quantd)
 	@tools/demo.sh build/$(PRESET)/bin/quantd
 

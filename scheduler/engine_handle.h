@@ -65,6 +65,7 @@ class LlmHandle {
  public:
   virtual ~LlmHandle() = default;
   virtual const std::string& name() const = 0;
+  virtual const std::string& revision() const = 0;  // of the checkpoint
   virtual const LlmLimits& limits() const = 0;
   virtual const TextCodec& codec() const = 0;
   // Takes a place for a request of about `estimated_tokens` prompt tokens, before any work. ResourceExhausted QUEUE_FULL or

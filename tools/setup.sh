@@ -1,11 +1,14 @@
 #!/bin/bash
-# Installs the Debian packages of tools/apt-packages.txt that are missing, as root or through sudo.
+# Installs the Debian packages of tools/apt-packages.txt that are missing, as root or through sudo; with the argument `demo`
+# only those that the demo needs.
 # With nothing missing it asks dpkg once and ends. On other systems it prints what is needed and exits 1;
 # QUANTD_SETUP=skip says that everything is there under other names.
 set -euo pipefail
 [[ "${QUANTD_SETUP:-}" == skip ]] && exit 0
 
-mapfile -t packages < <(grep -Ev '^(#|$)' "$(dirname "$0")/apt-packages.txt")
+list=$(<"$(dirname "$0")/apt-packages.txt")
+[[ "${1:-}" == demo ]] && list=${list%%# tests*}
+mapfile -t packages < <(grep -Ev '^(#|$)' <<<"$list")
 
 missing_packages() {
   local installed
