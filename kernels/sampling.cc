@@ -68,9 +68,9 @@ int32_t Argmax(const float* logits, int64_t vocab, std::span<const int32_t> supp
   return static_cast<int32_t>(best);
 }
 
-// Unsigned integers in the order of the floats.
+// Unsigned integers in the order of the floats; adding 0 makes one of both zeros.
 uint32_t OrderedBits(float x) {
-  uint32_t bits = std::bit_cast<uint32_t>(x);
+  uint32_t bits = std::bit_cast<uint32_t>(x + 0.0f);
   return bits ^ ((bits >> 31) != 0 ? 0xffffffff : 0x80000000);
 }
 
@@ -125,11 +125,28 @@ double Total(std::span<const Entry> entries) {
   return total;
 }
 
+// e^x for x <= 0 within 2 units in the last place, 0 below -87: arithmetic alone, so that it is vector code and the same
+// everywhere. 2^n e^r with |r| <= ln(2)/2, ln(2) split in two (Cody and Waite), e^r by its series (r^7/7! < 2^-26).
+inline float ExpOfNegative(float x) {
+  float clamped = x < -87.0f ? -87.0f : x;
+  float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds to an integer
+  float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  float series = 1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720))))));
+  float power = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+  return x < -87.0f ? 0.0f : series * power;
+}
+
 // Turns logits into exp((logit - largest) / temperature): probabilities up to a factor, the largest being 1.
 void ToWeights(std::span<Entry> entries, float temperature) {
   float largest = -INFINITY;
   for (const Entry& e : entries) largest = std::max(largest, e.value);
-  for (Entry& e : entries) e.value = std::exp((e.value - largest) / temperature);
+  for (size_t begin = 0; begin < entries.size(); begin += kBlock) {
+    std::span<Entry> block = entries.subspan(begin, std::min<size_t>(kBlock, entries.size() - begin));
+    float values[kBlock] = {};
+    for (size_t i = 0; i < block.size(); ++i) values[i] = block[i].value;
+    for (float& v : values) v = ExpOfNegative((v - largest) / temperature);
+    for (size_t i = 0; i < block.size(); ++i) block[i].value = values[i];
+  }
 }
 
 int32_t Draw(std::span<const Entry> entries, float uniform) {
@@ -160,7 +177,11 @@ SampleResult SampleRow(const float* logits, int64_t vocab, const SamplingRow& ro
   if (params.top_k > 0 && params.top_k < vocab) entries = KeepTop(entries, params.top_k, [](const Entry&) { return 1.0; });
   ToWeights(entries, params.temperature);
   if (params.top_p < 1) {
-    entries = KeepTop(entries, static_cast<double>(params.top_p) * Total(entries), [](const Entry& e) { return double{e.value}; });
+    // All entries below this weigh less than 1 - top_p together, so none of them is kept (0.999: a margin for rounding).
+    double total = Total(entries), least = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(entries.size());
+    entries = entries.first(static_cast<size_t>(
+        std::remove_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.value < least * 0.999; }) - entries.begin()));
+    entries = KeepTop(entries, static_cast<double>(params.top_p) * total, [](const Entry& e) { return double{e.value}; });
   }
   for (Entry& e : entries) e.value = e.value >= params.min_p ? e.value : 0;
   return {Draw(entries, PhiloxUniform(params.seed, row.output_index, row.position))};

@@ -29,6 +29,10 @@ std::map<std::string, GoldenTensor> ReadGoldenTensors(const std::string& path) {
     if (entry["dtype"] == "F32") {
       tensor.f32.resize((end - begin) / 4);
       std::memcpy(tensor.f32.data(), data, end - begin);
+    } else if (entry["dtype"] == "U8") {
+      for (size_t i = begin; i < end; ++i) tensor.i32.push_back(static_cast<uint8_t>(data[i - begin]));
+    } else if (entry["dtype"] == "I8") {
+      for (size_t i = begin; i < end; ++i) tensor.i32.push_back(static_cast<int8_t>(data[i - begin]));
     } else {
       QD_CHECK(entry["dtype"] == "I32");
       tensor.i32.resize((end - begin) / 4);

@@ -11,7 +11,7 @@ namespace quantd::testing {
 struct GoldenTensor {
   std::vector<int64_t> shape;
   std::vector<float> f32;    // dtype F32
-  std::vector<int32_t> i32;  // dtype I32
+  std::vector<int32_t> i32;  // dtype I32, and U8 and I8 widened
 };
 std::map<std::string, GoldenTensor> ReadGoldenTensors(const std::string& path);
 
