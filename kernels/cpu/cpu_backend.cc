@@ -267,8 +267,9 @@ class CpuBackend : public Backend {
 
   absl::Status CheckAttentionSize(const Tensor& q) const {
     if (q.dim(2) <= kMaxHeadDim && q.row_elements() * 4 <= kAttentionBytes) return absl::OkStatus();
-    return absl::UnimplementedError(absl::StrCat("PagedAttention: ", q.dim(1), " heads of ", q.dim(2), "; the cpu backend takes ",
-                                                 kMaxHeadDim, " channels a head and ", kAttentionBytes / 4, " in all"));
+    return absl::UnimplementedError(absl::StrCat("PagedAttention: ", q.dim(1), " heads of ", q.dim(2),
+                                                 "; the cpu backend takes ", kMaxHeadDim, " channels a head and ",
+                                                 kAttentionBytes / 4, " in all"));
   }
 
   void Attend(AttentionJob& job, const RaggedBatch& batch, const Activation& out) {

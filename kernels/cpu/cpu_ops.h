@@ -1,5 +1,5 @@
-// What the instruction sets implement: a table of kernels, and the plain structs that the kernels take. Everything above
-// (shapes, work split, memory) is the same for all of them.
+// What the instruction sets implement: a table of kernels, and the plain structs that the kernels take. Everything
+// above (shapes, work split, memory) is the same for all of them.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace quantd::cpu {
 
-// A packed weight W[N, K]: panels of kPanel output lanes, K inside. One output is thus one lane, and it is summed over k in one
-// fixed order however many rows of x there are. 16 lanes are one AVX-512 vector or two of AVX2: how many panels a tile takes
-// at a time is up to the instruction set.
+// A packed weight W[N, K]: panels of kPanel output lanes, K inside. One output is thus one lane, and it is summed over
+// k in one fixed order however many rows of x there are. 16 lanes are one AVX-512 vector or two of AVX2: how many
+// panels a tile takes at a time is up to the instruction set.
 //
-// A panel is its codes, then its parameters, then padding to 64 bytes. K is padded to a multiple of kKStep with zeros, N to
-// whole panels. Codes by format (n = lane, little endian):
+// A panel is its codes, then its parameters, then padding to 64 bytes. K is padded to a multiple of kKStep with zeros,
+// N to whole panels. Codes by format (n = lane, little endian):
 inline constexpr int kPanel = 16;
 inline constexpr int kKStep = 8;
 inline constexpr int kMinGroup = 32, kMaxGroup = 256;
@@ -30,29 +30,29 @@ enum class PanelFormat : uint8_t {
 struct PanelView {
   const uint8_t* data = nullptr;
   PanelFormat format = PanelFormat::kF32;
-  int64_t n = 0, k = 0;          // as the model has them
+  int64_t n = 0, k = 0;  // as the model has them
   int64_t k_padded = 0;
-  int64_t panel_bytes = 0;       // from one panel to the next
-  int64_t params_offset = 0;     // of the parameters in a panel
-  int64_t group = 0;             // k that share a scale: 32 to kMaxGroup, a power of two; 0 for a whole row
+  int64_t panel_bytes = 0;    // from one panel to the next
+  int64_t params_offset = 0;  // of the parameters in a panel
+  int64_t group = 0;          // k that share a scale: 32 to kMaxGroup, a power of two; 0 for a whole row
   DType param_dtype = DType::kF32;
   ZeroKind zero = ZeroKind::kNone;
-  bool quantized = false;        // has parameters
+  bool quantized = false;  // has parameters
   int64_t panels() const { return (n + kPanel - 1) / kPanel; }
 };
 
 // out[T, N] = act(x W^T + bias) + residual. Strides are in elements.
 struct LinearJob {
   PanelView w;
-  const void* x = nullptr;       // f32 or bf16 [T, K]; kInt8Dot: i8
-  int64_t rows = 0;              // T
+  const void* x = nullptr;  // f32 or bf16 [T, K]; kInt8Dot: i8
+  int64_t rows = 0;         // T
   DType x_dtype = DType::kF32;
   int64_t x_stride = 0;
   const float* x_scales = nullptr;  // [T], kInt8Dot only
   const float* bias = nullptr;      // [N] or null
   const void* residual = nullptr;   // out's dtype, or null; may be out
   int64_t residual_stride = 0;
-  void* out = nullptr;              // f32 or bf16
+  void* out = nullptr;  // f32 or bf16
   DType out_dtype = DType::kF32;
   int64_t out_stride = 0;
   ActivationKind activation = ActivationKind::kNone;
@@ -71,7 +71,7 @@ struct RowForms {
 // Attention over a paged cache. Query row i of a KV head is head i % (H / H_kv) of that KV head's group and token
 // i / (H / H_kv): all of them read the same keys and values.
 struct AttentionJob {
-  const void* q = nullptr;  // f32 or bf16 [T, H, D]
+  const void* q = nullptr;    // f32 or bf16 [T, H, D]
   DType dtype = DType::kF32;  // of q and out
   int64_t q_stride = 0;       // elements from one token to the next
   void* out = nullptr;        // [T, H*D]

@@ -21,9 +21,9 @@ struct Ops {
   static constexpr int kLanes = 8;
   using F = __m256;
   using I = __m256i;
-  static constexpr int kTileRows = 6;      // 12 sums, two weights, one x
+  static constexpr int kTileRows = 6;  // 12 sums, two weights, one x
   static constexpr int kDirectRows = 6;
-  static constexpr int kDotRows = 4;       // 8 sums, two weights and their signs' magnitudes, temporaries
+  static constexpr int kDotRows = 4;  // 8 sums, two weights and their signs' magnitudes, temporaries
   // Eight independent sums hide the latency of FMA (4 cycles, two a cycle).
   static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
@@ -90,8 +90,8 @@ struct Ops {
   static F OddBf16(I v) {
     return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
   }
-  // Code j of eight in a dword, as an integer times 1/kInt4Scale[j]. The tiles multiply x by kInt4Scale, a power of two, so that
-  // no code but the last needs a shift; the products are exact all the same.
+  // Code j of eight in a dword, as an integer times 1/kInt4Scale[j]. The tiles multiply x by kInt4Scale, a power of
+  // two, so that no code but the last needs a shift; the products are exact all the same.
   template <int j>
   static F Int4(I v) {
     if constexpr (j == 7) return _mm256_cvtepi32_ps(_mm256_srli_epi32(v, 28));
@@ -141,10 +141,14 @@ struct Ops {
   static __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 };
 
+// In order of use; blank lines keep it.
 #include "kernels/cpu/tiles.h"
+
 #include "kernels/cpu/tiles_linear.h"
 #include "kernels/cpu/tiles_rows.h"
+
 #include "kernels/cpu/tiles_attention.h"
+
 #include "kernels/cpu/tiles_table.h"
 
 }  // namespace quantd::cpu::avx2

@@ -18,7 +18,7 @@ struct Ops {
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
   typedef uint32_t U __attribute__((vector_size(16)));
-  static constexpr int kTileRows = 4;      // of one panel that keep their sums in registers
+  static constexpr int kTileRows = 4;  // of one panel that keep their sums in registers
   static constexpr int kDirectRows = 4;
   static constexpr int kDotRows = 2;
   static constexpr int Panels(int) { return 1; }  // taken at a time by tiles of so many rows
@@ -78,8 +78,8 @@ struct Ops {
   }
   static F EvenBf16(I v) { return std::bit_cast<F>(v << 16); }
   static F OddBf16(I v) { return std::bit_cast<F>(v & static_cast<int32_t>(0xffff0000)); }
-  // Code j of eight in a dword, as an integer times 1/kInt4Scale[j]. The tiles multiply x by kInt4Scale, a power of two, so that
-  // no code needs a shift; the products are exact all the same.
+  // Code j of eight in a dword, as an integer times 1/kInt4Scale[j]. The tiles multiply x by kInt4Scale, a power of
+  // two, so that no code needs a shift; the products are exact all the same.
   template <int j>
   static F Int4(I v) {
     if constexpr (j == 7) return __builtin_convertvector(std::bit_cast<I>(std::bit_cast<U>(v) >> 28), F);
@@ -109,10 +109,14 @@ struct Ops {
   }
 };
 
+// In order of use; blank lines keep it.
 #include "kernels/cpu/tiles.h"
+
 #include "kernels/cpu/tiles_linear.h"
 #include "kernels/cpu/tiles_rows.h"
+
 #include "kernels/cpu/tiles_attention.h"
+
 #include "kernels/cpu/tiles_table.h"
 
 }  // namespace quantd::cpu::portable

@@ -16,12 +16,16 @@ int64_t RoundUp(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 // Bytes of one k of a panel.
 int64_t StepBytes(PanelFormat format) {
   switch (format) {
-    case PanelFormat::kF32: return kPanel * 4;
+    case PanelFormat::kF32:
+      return kPanel * 4;
     case PanelFormat::kF16:
-    case PanelFormat::kBF16: return kPanel * 2;
+    case PanelFormat::kBF16:
+      return kPanel * 2;
     case PanelFormat::kInt8:
-    case PanelFormat::kInt8Dot: return kPanel;
-    case PanelFormat::kInt4: return kPanel / 2;
+    case PanelFormat::kInt8Dot:
+      return kPanel;
+    case PanelFormat::kInt4:
+      return kPanel / 2;
   }
   return 0;
 }
@@ -36,20 +40,26 @@ int64_t Strips(const PanelView& view) { return view.zero == ZeroKind::kNone ? 1 
 // Where codes of lane `lane` at k begin in a panel; int4: the dword that holds them.
 int64_t CodeOffset(PanelFormat format, int64_t k, int64_t lane) {
   switch (format) {
-    case PanelFormat::kF32: return (k * kPanel + lane) * 4;
-    case PanelFormat::kF16: return (k * kPanel + lane) * 2;
-    case PanelFormat::kBF16: return ((k / 2 * kPanel + lane) * 2 + k % 2) * 2;
-    case PanelFormat::kInt8: return k * kPanel + lane;
-    case PanelFormat::kInt8Dot: return (k / 4 * kPanel + lane) * 4 + k % 4;
-    case PanelFormat::kInt4: return (k / 8 * kPanel + lane) * 4;
+    case PanelFormat::kF32:
+      return (k * kPanel + lane) * 4;
+    case PanelFormat::kF16:
+      return (k * kPanel + lane) * 2;
+    case PanelFormat::kBF16:
+      return ((k / 2 * kPanel + lane) * 2 + k % 2) * 2;
+    case PanelFormat::kInt8:
+      return k * kPanel + lane;
+    case PanelFormat::kInt8Dot:
+      return (k / 4 * kPanel + lane) * 4 + k % 4;
+    case PanelFormat::kInt4:
+      return (k / 8 * kPanel + lane) * 4;
   }
   return 0;
 }
 
-
 template <int64_t kBytes, int64_t kRun>
 void PackCodes(const QuantizedView& weight, const PanelView& view, int64_t n_begin, int64_t n_end, uint8_t* panel) {
-  // kBytes for each run of kRun codes, in the order of the canonical row: even k first in a byte of int4, as in its dword.
+  // kBytes for each run of kRun codes, in the order of the canonical row: even k first in a byte of int4, as in its
+  // dword.
   int64_t row_bytes = weight.data.row_elements() * SizeOf(weight.data.dtype()), whole = row_bytes / kBytes;
   for (int64_t run = 0; run < whole; ++run) {
     for (int64_t n = n_begin; n < n_end; ++n) {
@@ -60,7 +70,8 @@ void PackCodes(const QuantizedView& weight, const PanelView& view, int64_t n_beg
   if (int64_t rest = row_bytes % kBytes; rest > 0) {
     for (int64_t n = n_begin; n < n_end; ++n) {
       const uint8_t* row = static_cast<const uint8_t*>(weight.data.row(n));
-      std::memcpy(panel + CodeOffset(view.format, whole * kRun, n - n_begin), row + whole * kBytes, static_cast<size_t>(rest));
+      std::memcpy(panel + CodeOffset(view.format, whole * kRun, n - n_begin), row + whole * kBytes,
+                  static_cast<size_t>(rest));
     }
   }
 }
@@ -106,11 +117,16 @@ void UnpackRowOf(const PanelView& view, int64_t row, DType dtype, void* out) {
 
 PanelFormat FormatOf(const QuantScheme& scheme) {
   switch (scheme.weight) {
-    case WeightFormat::kF32: return PanelFormat::kF32;
-    case WeightFormat::kF16: return PanelFormat::kF16;
-    case WeightFormat::kBF16: return PanelFormat::kBF16;
-    case WeightFormat::kInt8: break;
-    case WeightFormat::kInt4: return PanelFormat::kInt4;
+    case WeightFormat::kF32:
+      return PanelFormat::kF32;
+    case WeightFormat::kF16:
+      return PanelFormat::kF16;
+    case WeightFormat::kBF16:
+      return PanelFormat::kBF16;
+    case WeightFormat::kInt8:
+      break;
+    case WeightFormat::kInt4:
+      return PanelFormat::kInt4;
   }
   return scheme.activation == ActivationFormat::kInt8PerToken ? PanelFormat::kInt8Dot : PanelFormat::kInt8;
 }
@@ -139,12 +155,24 @@ void PackPanel(const QuantizedView& weight, const PanelView& view, int64_t panel
   std::memset(out, 0, static_cast<size_t>(view.panel_bytes));
   int64_t n_begin = panel * kPanel, n_end = std::min(view.n, n_begin + kPanel);
   switch (view.format) {
-    case PanelFormat::kF32: PackCodes<4, 1>(weight, view, n_begin, n_end, out); break;
-    case PanelFormat::kF16: PackCodes<2, 1>(weight, view, n_begin, n_end, out); break;
-    case PanelFormat::kBF16: PackCodes<4, 2>(weight, view, n_begin, n_end, out); break;
-    case PanelFormat::kInt8: PackCodes<1, 1>(weight, view, n_begin, n_end, out); break;
-    case PanelFormat::kInt8Dot: PackCodes<4, 4>(weight, view, n_begin, n_end, out); break;
-    case PanelFormat::kInt4: PackCodes<4, 8>(weight, view, n_begin, n_end, out); break;
+    case PanelFormat::kF32:
+      PackCodes<4, 1>(weight, view, n_begin, n_end, out);
+      break;
+    case PanelFormat::kF16:
+      PackCodes<2, 1>(weight, view, n_begin, n_end, out);
+      break;
+    case PanelFormat::kBF16:
+      PackCodes<4, 2>(weight, view, n_begin, n_end, out);
+      break;
+    case PanelFormat::kInt8:
+      PackCodes<1, 1>(weight, view, n_begin, n_end, out);
+      break;
+    case PanelFormat::kInt8Dot:
+      PackCodes<4, 4>(weight, view, n_begin, n_end, out);
+      break;
+    case PanelFormat::kInt4:
+      PackCodes<4, 8>(weight, view, n_begin, n_end, out);
+      break;
   }
   if (!view.quantized) return;
   int64_t groups = weight.scheme.groups(view.k), size = SizeOf(view.param_dtype), strips = Strips(view);
@@ -154,19 +182,26 @@ void PackPanel(const QuantizedView& weight, const PanelView& view, int64_t panel
       uint8_t* at = params + (g * strips * kPanel + n - n_begin) * size;
       std::memcpy(at, static_cast<const uint8_t*>(weight.scales.row(n)) + g * size, static_cast<size_t>(size));
       if (strips == 1) continue;
-      std::memcpy(at + kPanel * size, static_cast<const uint8_t*>(weight.zeros.row(n)) + g * size, static_cast<size_t>(size));
+      std::memcpy(at + kPanel * size, static_cast<const uint8_t*>(weight.zeros.row(n)) + g * size,
+                  static_cast<size_t>(size));
     }
   }
 }
 
 void UnpackRow(const PanelView& view, int64_t row, DType dtype, void* out) {
   switch (view.format) {
-    case PanelFormat::kF32: return UnpackRowOf<PanelFormat::kF32>(view, row, dtype, out);
-    case PanelFormat::kF16: return UnpackRowOf<PanelFormat::kF16>(view, row, dtype, out);
-    case PanelFormat::kBF16: return UnpackRowOf<PanelFormat::kBF16>(view, row, dtype, out);
-    case PanelFormat::kInt8: return UnpackRowOf<PanelFormat::kInt8>(view, row, dtype, out);
-    case PanelFormat::kInt8Dot: return UnpackRowOf<PanelFormat::kInt8Dot>(view, row, dtype, out);
-    case PanelFormat::kInt4: return UnpackRowOf<PanelFormat::kInt4>(view, row, dtype, out);
+    case PanelFormat::kF32:
+      return UnpackRowOf<PanelFormat::kF32>(view, row, dtype, out);
+    case PanelFormat::kF16:
+      return UnpackRowOf<PanelFormat::kF16>(view, row, dtype, out);
+    case PanelFormat::kBF16:
+      return UnpackRowOf<PanelFormat::kBF16>(view, row, dtype, out);
+    case PanelFormat::kInt8:
+      return UnpackRowOf<PanelFormat::kInt8>(view, row, dtype, out);
+    case PanelFormat::kInt8Dot:
+      return UnpackRowOf<PanelFormat::kInt8Dot>(view, row, dtype, out);
+    case PanelFormat::kInt4:
+      return UnpackRowOf<PanelFormat::kInt4>(view, row, dtype, out);
   }
 }
 

@@ -10,9 +10,11 @@ namespace quantd::cpu {
 void RunLinear(const Cpu& cpu, const LinearJob& job);
 
 // Attention of the tokens [token_begin, token_end) of the batch. Position and table tensors are on the host.
-void RunAttention(const Cpu& cpu, const AttentionJob& job, const RaggedBatch& batch, int64_t token_begin, int64_t token_end);
+void RunAttention(const Cpu& cpu, const AttentionJob& job, const RaggedBatch& batch, int64_t token_begin,
+                  int64_t token_end);
 
-// Calls function(row) for rows [0, rows) of about `elements` elements each: rows too small to share stay on this thread.
+// Calls function(row) for rows [0, rows) of about `elements` elements each: rows too small to share stay on this
+// thread.
 template <typename Function>
 void ForRows(const Cpu& cpu, int64_t rows, int64_t elements, const Function& function) {
   constexpr int64_t kTaskElements = 4096;  // about a microsecond, several times what handing out a task costs

@@ -13,7 +13,8 @@ namespace quantd::cpu {
 namespace {
 
 constexpr uint32_t kOpen = 1u << 31;
-// A pause takes 40 to 140 cycles on processors since 2017: 25 to 50 us in all, about the time that a sleeper needs to wake.
+// A pause takes 40 to 140 cycles on processors since 2017: 25 to 50 us in all, about the time that a sleeper needs to
+// wake.
 constexpr int kSpins = 1000;
 
 // Waits until `word` is not `old`: spinning, then asleep.

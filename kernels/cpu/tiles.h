@@ -1,5 +1,6 @@
-// What all tiles share: rows whose length is no multiple of the lanes, and the exponential. No include guard and no includes: an
-// isa_*.cc includes this inside its namespace, after its `struct Ops`. No lambdas either: a target pragma does not reach them.
+// What all tiles share: rows whose length is no multiple of the lanes, and the exponential. No include guard and no
+// includes: an isa_*.cc includes this inside its namespace, after its `struct Ops`. No lambdas either: a target pragma
+// does not reach them.
 //
 // A tail is padded to whole vectors, so every element sees the same arithmetic wherever in a row it lies.
 
@@ -32,7 +33,8 @@ inline F RoundTo(F v) {
   return v;
 }
 
-// Within 2 ulp for x in [-87.3, 88], constant outside; exactly 1 at 0; NaN stays NaN. The polynomial is that of Cephes' expf.
+// Within 2 ulp for x in [-87.3, 88], constant outside; exactly 1 at 0; NaN stays NaN. The polynomial is that of Cephes'
+// expf.
 inline F Exp(F x) {
   x = Ops::Min(Ops::Set(88.0f), Ops::Max(Ops::Set(-87.33654f), x));
   F n = Ops::Round(Ops::Mul(x, Ops::Set(1.44269504088896341f)));
@@ -48,6 +50,4 @@ inline F Exp(F x) {
   return Ops::Mul(p, Ops::Pow2(n));
 }
 
-inline F Silu(F x) {
-  return Ops::Div(x, Ops::Add(Ops::Set(1.0f), Exp(Ops::Sub(Ops::Zero(), x))));
-}
+inline F Silu(F x) { return Ops::Div(x, Ops::Add(Ops::Set(1.0f), Exp(Ops::Sub(Ops::Zero(), x)))); }

@@ -1,9 +1,9 @@
-// Attention of some query rows over the cache of one sequence and KV head, blocks of 32 in order, by online softmax (Milakov
-// and Gimelshein 2018; FlashAttention). See tiles.h for how this is included.
+// Attention of some query rows over the cache of one sequence and KV head, blocks of 32 in order, by online softmax
+// (Milakov and Gimelshein 2018; FlashAttention). See tiles.h for how this is included.
 //
-// A row's own arithmetic never depends on the rows beside it: what lies beyond its position has weight exactly 0, and adding
-// 0 * v changes nothing. Keys of a block are transposed to panels of tokens and values taken as panels of channels, so scores
-// and outputs are the same tiles as Linear's.
+// A row's own arithmetic never depends on the rows beside it: what lies beyond its position has weight exactly 0, and
+// adding 0 * v changes nothing. Keys of a block are transposed to panels of tokens and values taken as panels of
+// channels, so scores and outputs are the same tiles as Linear's.
 
 inline int64_t PadHeadDim(int64_t d) {
   constexpr int64_t kPad = kLanes > kKStep ? kLanes : kKStep;
@@ -40,18 +40,31 @@ inline void LoadBlock(const AttentionJob& job, int64_t block_head, int64_t count
   const uint8_t* keys = job.keys + offset * KvElementBytes(job.key_format);
   const uint8_t* values = job.values + offset * KvElementBytes(job.value_format);
   switch (job.key_format) {
-    case KvFormat::kF32: TransposeKeys(reinterpret_cast<const float*>(keys), count, d, scratch.keys); break;
-    case KvFormat::kBF16: TransposeKeys(reinterpret_cast<const uint16_t*>(keys), count, d, scratch.keys); break;
-    case KvFormat::kInt8: TransposeKeys(reinterpret_cast<const int8_t*>(keys), count, d, scratch.keys); break;
+    case KvFormat::kF32:
+      TransposeKeys(reinterpret_cast<const float*>(keys), count, d, scratch.keys);
+      break;
+    case KvFormat::kBF16:
+      TransposeKeys(reinterpret_cast<const uint16_t*>(keys), count, d, scratch.keys);
+      break;
+    case KvFormat::kInt8:
+      TransposeKeys(reinterpret_cast<const int8_t*>(keys), count, d, scratch.keys);
+      break;
   }
   switch (job.value_format) {
-    case KvFormat::kF32: PanelValues(reinterpret_cast<const float*>(values), count, d, scratch.values); break;
-    case KvFormat::kBF16: PanelValues(reinterpret_cast<const uint16_t*>(values), count, d, scratch.values); break;
-    case KvFormat::kInt8: PanelValues(reinterpret_cast<const int8_t*>(values), count, d, scratch.values); break;
+    case KvFormat::kF32:
+      PanelValues(reinterpret_cast<const float*>(values), count, d, scratch.values);
+      break;
+    case KvFormat::kBF16:
+      PanelValues(reinterpret_cast<const uint16_t*>(values), count, d, scratch.values);
+      break;
+    case KvFormat::kInt8:
+      PanelValues(reinterpret_cast<const int8_t*>(values), count, d, scratch.values);
+      break;
   }
 }
 
-// Scores of one row and block become weights, in place; returns what the sums so far shrink by. `count` tokens are the row's.
+// Scores of one row and block become weights, in place; returns what the sums so far shrink by. `count` tokens are the
+// row's.
 inline float SoftmaxBlock(float* scores, int64_t count, const float* key_scales, const float* value_scales, float& max,
                           float& sum) {
   if (key_scales != nullptr) {
@@ -106,8 +119,8 @@ void StoreOutputs(const AttentionJob& job, int64_t row_begin, int64_t rows, int6
   }
 }
 
-inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_end, int64_t kv_head, const int32_t* blocks,
-                      AttentionScratch& scratch) {
+inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_end, int64_t kv_head,
+                      const int32_t* blocks, AttentionScratch& scratch) {
   int64_t group = job.heads / job.kv_heads, rows = row_end - row_begin, d_padded = PadHeadDim(job.head_dim);
   int64_t value_panels = (job.head_dim + kPanel - 1) / kPanel, out_stride = value_panels * kPanel;
   if (job.dtype == DType::kF32) {
@@ -129,24 +142,40 @@ inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_en
     LoadBlock(job, block_head, count, scratch);
 
     std::fill_n(scratch.scores + first * kKvBlockTokens, (rows - first) * kKvBlockTokens, 0.0f);
-    TileArgs a{scratch.q + first * d_padded, d_padded, nullptr, reinterpret_cast<const uint8_t*>(scratch.keys),
-               d_padded * kPanel * 4, {1, d_padded}, nullptr, scratch.scores + first * kKvBlockTokens, kKvBlockTokens};
+    TileArgs a{scratch.q + first * d_padded,
+               d_padded,
+               nullptr,
+               reinterpret_cast<const uint8_t*>(scratch.keys),
+               d_padded * kPanel * 4,
+               {1, d_padded},
+               nullptr,
+               scratch.scores + first * kKvBlockTokens,
+               kKvBlockTokens};
     Tiles<F32Codes, false>(a, rows - first, kKvBlockTokens / kPanel);
 
-    const float* key_scales = job.key_format == KvFormat::kInt8 ? job.key_scales + block_head * kKvBlockTokens : nullptr;
-    const float* value_scales = job.value_format == KvFormat::kInt8 ? job.value_scales + block_head * kKvBlockTokens : nullptr;
+    const float* key_scales =
+        job.key_format == KvFormat::kInt8 ? job.key_scales + block_head * kKvBlockTokens : nullptr;
+    const float* value_scales =
+        job.value_format == KvFormat::kInt8 ? job.value_scales + block_head * kKvBlockTokens : nullptr;
     for (int64_t r = first; r < rows; ++r) {
       int64_t own = std::clamp<int64_t>(job.positions[(row_begin + r) / group] + 1 - begin, 0, kKvBlockTokens);
       float shrink = SoftmaxBlock(scratch.scores + r * kKvBlockTokens, own, key_scales, value_scales, scratch.max[r],
                                   scratch.sum[r]);
       if (shrink == 1) continue;
       float* out = scratch.out + r * out_stride;
-      for (int64_t i = 0; i < out_stride; i += kLanes) Ops::Store(out + i, Ops::Mul(Ops::Load(out + i), Ops::Set(shrink)));
+      for (int64_t i = 0; i < out_stride; i += kLanes)
+        Ops::Store(out + i, Ops::Mul(Ops::Load(out + i), Ops::Set(shrink)));
     }
 
-    TileArgs b{scratch.scores + first * kKvBlockTokens, kKvBlockTokens, nullptr,
-               reinterpret_cast<const uint8_t*>(scratch.values), kKvBlockTokens * kPanel * 4,
-               {1, (count + kKStep - 1) / kKStep * kKStep}, nullptr, scratch.out + first * out_stride, out_stride};
+    TileArgs b{scratch.scores + first * kKvBlockTokens,
+               kKvBlockTokens,
+               nullptr,
+               reinterpret_cast<const uint8_t*>(scratch.values),
+               kKvBlockTokens * kPanel * 4,
+               {1, (count + kKStep - 1) / kKStep * kKStep},
+               nullptr,
+               scratch.out + first * out_stride,
+               out_stride};
     Tiles<F32Codes, false>(b, rows - first, value_panels);
   }
   if (job.dtype == DType::kF32) {

@@ -1,7 +1,8 @@
 // Linear: R rows of x times P panels of W, sums in registers. See tiles.h for how this is included.
 //
-// An output is summed over k in ascending order, and the arithmetic of one output is the same in every tile, so a row's result
-// does not depend on the rows beside it. With groups, codes q are summed first:  a = sum_{k in group} x_k q_k,  X = sum x_k,
+// An output is summed over k in ascending order, and the arithmetic of one output is the same in every tile, so a row's
+// result does not depend on the rows beside it. With groups, codes q are summed first:  a = sum_{k in group} x_k q_k,
+// X = sum x_k,
 //   y += s a + c X,   c = 0 (int8),  -8 s (int4),  z - 8 s (int4, float zero),  z (int4, min).
 // Without groups y += x_k q_k, and a scale of the whole row multiplies at the end.
 
@@ -10,7 +11,9 @@ struct F32Codes {
   static constexpr int64_t kStepBytes = kKStep * kPanel * 4;
   static constexpr bool kScaled = false;
   template <int j>
-  static F At(const uint8_t* p, int v) { return Ops::Load(reinterpret_cast<const float*>(p) + j * kPanel + v * kLanes); }
+  static F At(const uint8_t* p, int v) {
+    return Ops::Load(reinterpret_cast<const float*>(p) + j * kPanel + v * kLanes);
+  }
 };
 struct F16Codes {
   static constexpr int64_t kStepBytes = kKStep * kPanel * 2;
@@ -34,13 +37,17 @@ struct Int8Codes {
   static constexpr int64_t kStepBytes = kKStep * kPanel;
   static constexpr bool kScaled = false;
   template <int j>
-  static F At(const uint8_t* p, int v) { return Ops::Load(reinterpret_cast<const int8_t*>(p) + j * kPanel + v * kLanes); }
+  static F At(const uint8_t* p, int v) {
+    return Ops::Load(reinterpret_cast<const int8_t*>(p) + j * kPanel + v * kLanes);
+  }
 };
 struct Int4Codes {
   static constexpr int64_t kStepBytes = kPanel * 4;
   static constexpr bool kScaled = true;  // x comes multiplied by Ops::kInt4Scale
   template <int j>
-  static F At(const uint8_t* p, int v) { return Ops::template Int4<j>(Ops::LoadInts(p + v * kLanes * 4)); }
+  static F At(const uint8_t* p, int v) {
+    return Ops::template Int4<j>(Ops::LoadInts(p + v * kLanes * 4));
+  }
 };
 
 // A stretch of k: `groups` groups of `length`, or one stretch where there are no groups.
@@ -55,20 +62,20 @@ inline Block BlockAt(const PanelView& w, int64_t k) {
 }
 
 struct TileArgs {
-  const float* x;         // [R], x_stride apart
+  const float* x;  // [R], x_stride apart
   int64_t x_stride;
-  const float* x_sums;    // [R][kGroups]; grouped only
-  const uint8_t* w;       // P panels, panel_bytes apart
+  const float* x_sums;  // [R][kGroups]; grouped only
+  const uint8_t* w;     // P panels, panel_bytes apart
   int64_t panel_bytes;
   Block block;
-  const float* params;    // [P][groups][s, c][kPanel]; grouped only
-  float* y;               // [R][P][kPanel], rows y_stride apart; added to
+  const float* params;  // [P][groups][s, c][kPanel]; grouped only
+  float* y;             // [R][P][kPanel], rows y_stride apart; added to
   int64_t y_stride;
 };
 
 template <typename Codes, int R, int P, int j>
-[[gnu::always_inline]] inline void TileStep(F (&sums)[R][P * kVectors], const float* x, int64_t x_stride, const uint8_t* w,
-                                            int64_t panel_bytes) {
+[[gnu::always_inline]] inline void TileStep(F (&sums)[R][P * kVectors], const float* x, int64_t x_stride,
+                                            const uint8_t* w, int64_t panel_bytes) {
   if constexpr (R == 1) {
     F x0 = Ops::Set(x[j]);
 #pragma GCC unroll 16
@@ -78,7 +85,8 @@ template <typename Codes, int R, int P, int j>
   } else {
     F codes[P * kVectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < P * kVectors; ++v) codes[v] = Codes::template At<j>(w + v / kVectors * panel_bytes, v % kVectors);
+    for (int v = 0; v < P * kVectors; ++v)
+      codes[v] = Codes::template At<j>(w + v / kVectors * panel_bytes, v % kVectors);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       F xr = Ops::Set(x[r * x_stride + j]);
@@ -89,8 +97,8 @@ template <typename Codes, int R, int P, int j>
 }
 
 template <typename Codes, int R, int P>
-[[gnu::always_inline]] inline void TileSum(F (&sums)[R][P * kVectors], const float* x, int64_t x_stride, const uint8_t* w,
-                                           int64_t panel_bytes, int64_t k_count) {
+[[gnu::always_inline]] inline void TileSum(F (&sums)[R][P * kVectors], const float* x, int64_t x_stride,
+                                           const uint8_t* w, int64_t panel_bytes, int64_t k_count) {
   for (int64_t k = 0; k < k_count; k += kKStep, x += kKStep, w += Codes::kStepBytes) {
     TileStep<Codes, R, P, 0>(sums, x, x_stride, w, panel_bytes);
     TileStep<Codes, R, P, 1>(sums, x, x_stride, w, panel_bytes);
@@ -211,7 +219,8 @@ inline void PrepareRow(const T* x, int64_t k_left, Block block, float* out, floa
 }
 
 template <bool kScaled>
-void PrepareRows(const LinearJob& job, int64_t row_begin, int64_t rows, int64_t k, Block block, LinearScratch& scratch) {
+void PrepareRows(const LinearJob& job, int64_t row_begin, int64_t rows, int64_t k, Block block,
+                 LinearScratch& scratch) {
   for (int64_t r = 0; r < rows; ++r) {
     int64_t offset = (row_begin + r) * job.x_stride + k;
     float* out = scratch.x + r * LinearScratch::kBlock;
@@ -256,7 +265,8 @@ template <typename Codes, int j = 0>
 }
 template <typename Codes>
 void UnpackCodes(const uint8_t* p, int64_t k_count, float* out) {
-  for (int64_t k = 0; k < k_count; k += kKStep, p += Codes::kStepBytes, out += kKStep * kPanel) UnpackStep<Codes>(p, out);
+  for (int64_t k = 0; k < k_count; k += kKStep, p += Codes::kStepBytes, out += kKStep * kPanel)
+    UnpackStep<Codes>(p, out);
 }
 
 // Few rows: codes turn into f32 in registers. Many: once a block into scratch, which all rows then read.
@@ -266,8 +276,8 @@ void MultiplyBlock(const LinearJob& job, int64_t rows, int64_t panel_begin, int6
   constexpr bool kIsF32 = std::is_same_v<Codes, F32Codes>;
   bool direct = kIsF32 || rows <= Ops::kDirectRows;
   int64_t at_a_time = direct ? LinearScratch::kParamPanels : 1;
-  TileArgs a{scratch.x, LinearScratch::kBlock, scratch.x_sums, nullptr, job.w.panel_bytes, block, scratch.params, nullptr,
-             kMaxTilePanels * kPanel};
+  TileArgs a{scratch.x, LinearScratch::kBlock,  scratch.x_sums, nullptr, job.w.panel_bytes, block, scratch.params,
+             nullptr,   kMaxTilePanels * kPanel};
   for (int64_t p = 0; p < panels; p += at_a_time) {
     int64_t taken = std::min(at_a_time, panels - p);
     const uint8_t* panel = job.w.data + (panel_begin + p) * job.w.panel_bytes;
@@ -333,7 +343,8 @@ void DotTile(const LinearJob& job, int64_t row, int64_t panel, float* y) {
   if (k < job.w.k) {
     for (int v = 0; v < V; ++v) {
       auto codes = Ops::LoadDot(w + v / kVectors * job.w.panel_bytes + k * kPanel + v % kVectors * kLanes * 4);
-      for (int r = 0; r < R; ++r) sums[r][v] = Ops::Dot(sums[r][v], codes, FourBytes(x + r * job.x_stride + k, job.w.k - k));
+      for (int r = 0; r < R; ++r)
+        sums[r][v] = Ops::Dot(sums[r][v], codes, FourBytes(x + r * job.x_stride + k, job.w.k - k));
     }
   }
 #pragma GCC unroll 16
@@ -376,8 +387,8 @@ inline void MultiplyDot(const LinearJob& job, int64_t row_begin, int64_t rows, i
 
 // out = act(y * row scale + bias) + residual.
 template <typename T>
-void FinishRows(const LinearJob& job, int64_t row_begin, int64_t rows, int64_t panel_begin, int64_t panels, bool scale_rows,
-                const LinearScratch& scratch) {
+void FinishRows(const LinearJob& job, int64_t row_begin, int64_t rows, int64_t panel_begin, int64_t panels,
+                bool scale_rows, const LinearScratch& scratch) {
   int64_t n_begin = panel_begin * kPanel, n_end = std::min(job.w.n, (panel_begin + panels) * kPanel);
   for (int64_t r = 0; r < rows; ++r) {
     const float* y = scratch.y + r * kMaxTilePanels * kPanel;
@@ -403,9 +414,15 @@ inline void Linear(const LinearJob& job, int64_t row_begin, int64_t row_end, int
   int64_t rows = row_end - row_begin, panels = panel_end - panel_begin;
   bool scale_rows = job.w.format == PanelFormat::kInt8 && job.w.group == 0;
   switch (job.w.format) {
-    case PanelFormat::kF32: MultiplyFloat<F32Codes, false>(job, row_begin, rows, panel_begin, panels, scratch); break;
-    case PanelFormat::kF16: MultiplyFloat<F16Codes, false>(job, row_begin, rows, panel_begin, panels, scratch); break;
-    case PanelFormat::kBF16: MultiplyFloat<Bf16Codes, false>(job, row_begin, rows, panel_begin, panels, scratch); break;
+    case PanelFormat::kF32:
+      MultiplyFloat<F32Codes, false>(job, row_begin, rows, panel_begin, panels, scratch);
+      break;
+    case PanelFormat::kF16:
+      MultiplyFloat<F16Codes, false>(job, row_begin, rows, panel_begin, panels, scratch);
+      break;
+    case PanelFormat::kBF16:
+      MultiplyFloat<Bf16Codes, false>(job, row_begin, rows, panel_begin, panels, scratch);
+      break;
     case PanelFormat::kInt8:
       if (job.w.group == 0) {
         MultiplyFloat<Int8Codes, false>(job, row_begin, rows, panel_begin, panels, scratch);
@@ -413,8 +430,12 @@ inline void Linear(const LinearJob& job, int64_t row_begin, int64_t row_end, int
         MultiplyFloat<Int8Codes, true>(job, row_begin, rows, panel_begin, panels, scratch);
       }
       break;
-    case PanelFormat::kInt4: MultiplyFloat<Int4Codes, true>(job, row_begin, rows, panel_begin, panels, scratch); break;
-    case PanelFormat::kInt8Dot: MultiplyDot(job, row_begin, rows, panel_begin, panels, scratch); break;
+    case PanelFormat::kInt4:
+      MultiplyFloat<Int4Codes, true>(job, row_begin, rows, panel_begin, panels, scratch);
+      break;
+    case PanelFormat::kInt8Dot:
+      MultiplyDot(job, row_begin, rows, panel_begin, panels, scratch);
+      break;
   }
   if (job.out_dtype == DType::kF32) {
     FinishRows<float>(job, row_begin, rows, panel_begin, panels, scale_rows, scratch);

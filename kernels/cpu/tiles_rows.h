@@ -1,4 +1,5 @@
-// Ops on one row: norm, gated activation, rotary embedding, conversions, quantization. See tiles.h for how this is included.
+// Ops on one row: norm, gated activation, rotary embedding, conversions, quantization. See tiles.h for how this is
+// included.
 
 // Writes the forms of a row of k values of type T. `at(i, n)` computes values [i, i + n), zeros beyond n.
 // A NaN among the values makes the scale one, so that it cannot pass for a number further on.
@@ -63,7 +64,8 @@ struct GatedAt {
 inline void Gated(ActivationKind kind, const void* gate, const void* up, DType dtype, int64_t k, const RowForms& out) {
   bool silu = kind == ActivationKind::kSilu;
   if (dtype == DType::kF32) {
-    return WriteForms<float>(GatedAt<float>{static_cast<const float*>(gate), static_cast<const float*>(up), silu}, k, out);
+    return WriteForms<float>(GatedAt<float>{static_cast<const float*>(gate), static_cast<const float*>(up), silu}, k,
+                             out);
   }
   using Bf16 = uint16_t;
   WriteForms<Bf16>(GatedAt<Bf16>{static_cast<const Bf16*>(gate), static_cast<const Bf16*>(up), silu}, k, out);

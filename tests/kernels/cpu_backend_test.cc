@@ -1,5 +1,5 @@
-// What is the cpu backend's own: instruction sets, memory, and results that depend neither on the rows beside them, nor on
-// chunks, nor on threads. That its numbers are right, backend_ops_test shows against the reference.
+// What is the cpu backend's own: instruction sets, memory, and results that depend neither on the rows beside them, nor
+// on chunks, nor on threads. That its numbers are right, backend_ops_test shows against the reference.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -14,11 +14,17 @@
 namespace quantd {
 namespace {
 
-constexpr const char* kSchemes[] = {
-    "f32", "f16", "bf16", "int8_weight_only", "int8_weight_only,group_size=32,params=f16",
-    "int4_weight_only,group_size=32", "int4_weight_only,group_size=64", "int4_weight_only,group_size=128",
-    "int4_weight_only,group_size=32,zero=min,params=f16", "int4_weight_only,group_size=32,zero=none,params=f16",
-    "int8_dynamic_activation_int8_weight"};
+constexpr const char* kSchemes[] = {"f32",
+                                    "f16",
+                                    "bf16",
+                                    "int8_weight_only",
+                                    "int8_weight_only,group_size=32,params=f16",
+                                    "int4_weight_only,group_size=32",
+                                    "int4_weight_only,group_size=64",
+                                    "int4_weight_only,group_size=128",
+                                    "int4_weight_only,group_size=32,zero=min,params=f16",
+                                    "int4_weight_only,group_size=32,zero=none,params=f16",
+                                    "int8_dynamic_activation_int8_weight"};
 
 // Memory of a tensor, poisoned with NaN bytes.
 struct Owned {
@@ -110,9 +116,10 @@ TEST_P(CpuBackendTest, LinearOfARowIsTheSameAloneAndAmongOthers) {
         backend_->Linear(RowOf(forms, r, 1), *w, args, alone.tensor.Rows(r, 1));
       }
       for (int64_t rows : {2, 3, 4, 5, 6, 7, 8, 13, 16, 96, 97, 105}) {
-        backend_->Linear(RowOf(forms, 0, rows), *w,
-                         {bias.tensor, residual.tensor.Rows(0, rows), ActivationKind::kSilu}, out.tensor.Rows(0, rows));
-        EXPECT_EQ(std::memcmp(alone.bytes.data(), out.bytes.data(), static_cast<size_t>(rows * kN * SizeOf(dtype))), 0) << rows;
+        backend_->Linear(RowOf(forms, 0, rows), *w, {bias.tensor, residual.tensor.Rows(0, rows), ActivationKind::kSilu},
+                         out.tensor.Rows(0, rows));
+        EXPECT_EQ(std::memcmp(alone.bytes.data(), out.bytes.data(), static_cast<size_t>(rows * kN * SizeOf(dtype))), 0)
+            << rows;
       }
       ASSERT_TRUE(backend_->Synchronize().ok());
     }
@@ -132,7 +139,8 @@ TEST_P(CpuBackendTest, LinearWritesNothingBesideItsColumns) {
 
 TEST_P(CpuBackendTest, LinearAddsToItsResidualInPlace) {
   auto w = PackRandom(*backend_, "bf16", 33, 48);
-  Owned x = RandomFloats(DType::kF32, {7, 48}, 1), in_place = RandomFloats(DType::kF32, {7, 33}, 2), out(DType::kF32, {7, 33});
+  Owned x = RandomFloats(DType::kF32, {7, 48}, 1), in_place = RandomFloats(DType::kF32, {7, 33}, 2),
+        out(DType::kF32, {7, 33});
   backend_->Linear({x.tensor, {}, {}}, *w, {{}, in_place.tensor, ActivationKind::kNone}, out.tensor);
   backend_->Linear({x.tensor, {}, {}}, *w, {{}, in_place.tensor, ActivationKind::kNone}, in_place.tensor);
   ASSERT_TRUE(backend_->Synchronize().ok());
@@ -220,7 +228,8 @@ class CpuAttention {
     Owned quantized(DType::kI8, {tokens, columns}), scales(DType::kF32, {tokens});
     for (int64_t i = 0, t = 0; i < static_cast<int64_t>(sequences.size()); ++i) {
       for (int32_t p = begins[static_cast<size_t>(i)]; p < ends[static_cast<size_t>(i)]; ++p, ++t) {
-        Owned row = RandomFloats(c_.dtype, {c_.heads * c_.d}, static_cast<uint32_t>(1000 * sequences[static_cast<size_t>(i)] + p));
+        Owned row = RandomFloats(c_.dtype, {c_.heads * c_.d},
+                                 static_cast<uint32_t>(1000 * sequences[static_cast<size_t>(i)] + p));
         std::memcpy(q.tensor.row(t), row.bytes.data(), row.bytes.size());
       }
     }
@@ -251,7 +260,8 @@ class CpuAttention {
   }
   void Append(int64_t sequence, int32_t position) {
     Owned k = RandomFloats(c_.dtype, {1, c_.kv_heads, c_.d}, static_cast<uint32_t>(sequence * 7919 + position));
-    Owned v = RandomFloats(c_.dtype, {1, c_.kv_heads, c_.d}, static_cast<uint32_t>(sequence * 7919 + position + 500000));
+    Owned v =
+        RandomFloats(c_.dtype, {1, c_.kv_heads, c_.d}, static_cast<uint32_t>(sequence * 7919 + position + 500000));
     std::vector<int32_t> table(tables_.end() - kBlocks, tables_.end());
     Owned positions = Ints({position}), starts = Ints({0, 1}), tables = Ints(table, {1, kBlocks});
     backend_.AppendKv(k.tensor, v.tensor, {positions.tensor, positions.tensor, starts.tensor, tables.tensor}, Kv());
@@ -279,8 +289,9 @@ TEST_P(CpuBackendTest, AttentionDependsNeitherOnChunksNorOnTheBatch) {
     SCOPED_TRACE(testing::Message() << c.heads << "/" << c.kv_heads << " heads of " << c.d);
     CpuAttention attention(*backend_, c, {130, 37, 1});
     std::vector<uint8_t> whole = attention.Run({0}, {0}, {130});
-    EXPECT_EQ(whole, Concatenated({attention.Run({0}, {0}, {1}), attention.Run({0}, {1}, {33}), attention.Run({0}, {33}, {96}),
-                                   attention.Run({0}, {96}, {129}), attention.Run({0}, {129}, {130})}));
+    EXPECT_EQ(whole,
+              Concatenated({attention.Run({0}, {0}, {1}), attention.Run({0}, {1}, {33}), attention.Run({0}, {33}, {96}),
+                            attention.Run({0}, {96}, {129}), attention.Run({0}, {129}, {130})}));
     EXPECT_EQ(Concatenated({attention.Run({1}, {0}, {37}), whole, attention.Run({2}, {0}, {1})}),
               attention.Run({1, 0, 2}, {0, 0, 0}, {37, 130, 1}));
     // Without values, tokens pass through a buffer in chunks.
@@ -320,14 +331,16 @@ TEST_P(CpuBackendTest, CountsWhatWeightsTakeAndGivesItBack) {
 // int4 keeps two codes a byte and its parameters in 16 bits.
 TEST_P(CpuBackendTest, PackedWeightsTakeNoMoreThanTheScheme) {
   EXPECT_EQ(PackRandom(*backend_, "int4_weight_only,group_size=64", 64, 512)->bytes(), 64 * (512 / 2 + 512 / 64 * 4));
-  EXPECT_EQ(PackRandom(*backend_, "int8_weight_only,group_size=32,params=f16", 64, 512)->bytes(), 64 * (512 + 512 / 32 * 2));
+  EXPECT_EQ(PackRandom(*backend_, "int8_weight_only,group_size=32,params=f16", 64, 512)->bytes(),
+            64 * (512 + 512 / 32 * 2));
   EXPECT_EQ(PackRandom(*backend_, "int8_dynamic_activation_int8_weight", 64, 512)->bytes(), 64 * (512 + 4));
   EXPECT_EQ(PackRandom(*backend_, "bf16", 64, 512)->bytes(), 64 * 512 * 2);
 }
 
 TEST_P(CpuBackendTest, DryRunCountsTheSame) {
   auto dry = Make(2, /*dry_run=*/true);
-  auto weight = dry->Pack(RandomMatrix("int4_weight_only,group_size=32", 100, 96).view(), {MemoryComponent::kWeights, 1});
+  auto weight =
+      dry->Pack(RandomMatrix("int4_weight_only,group_size=32", 100, 96).view(), {MemoryComponent::kWeights, 1});
   ASSERT_TRUE(weight.ok());
   auto real = PackRandom(*backend_, "int4_weight_only,group_size=32", 100, 96);
   EXPECT_EQ((*weight)->bytes(), real->bytes());

@@ -51,7 +51,8 @@ TEST(NoAllocTest, AStepOfOps) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 17) * 0.01f - 0.08f;
   Tensor dense(values.data(), DType::kF32, {kVocab, kWidth});
   std::vector<std::unique_ptr<DeviceWeight>> weights;
-  for (const char* scheme : {"bf16", "int8_weight_only", "int4_weight_only,group_size=32", "int8_dynamic_activation_int8_weight"}) {
+  for (const char* scheme :
+       {"bf16", "int8_weight_only", "int4_weight_only,group_size=32", "int8_dynamic_activation_int8_weight"}) {
     weights.push_back(backend->Pack(Quantize(dense, ParseQuantScheme(scheme).value())->view(), {}).value());
   }
   Tensor x = memory.New(DType::kBF16, {kTokens, kWidth}), norm = memory.New(DType::kF32, {kWidth});
@@ -61,9 +62,11 @@ TEST(NoAllocTest, AStepOfOps) {
   starts.as<int32_t>()[1] = kTokens;
   RaggedBatch batch{ids, positions, starts, tables};
   Tensor keys = memory.New(DType::kI8, {2, kKvHeads, kKvBlockTokens, kD}), v = memory.New(DType::kI8, keys.shape());
-  Tensor key_scales = memory.New(DType::kF32, {2, kKvHeads, kKvBlockTokens}), v_scales = memory.New(DType::kF32, key_scales.shape());
+  Tensor key_scales = memory.New(DType::kF32, {2, kKvHeads, kKvBlockTokens}),
+         v_scales = memory.New(DType::kF32, key_scales.shape());
   PagedKv kv{KvFormat::kInt8, KvFormat::kInt8, keys, v, key_scales, v_scales};
-  Tensor kv_rows = memory.New(DType::kBF16, {kTokens, kKvHeads, kD}), gate_up = memory.New(DType::kBF16, {kTokens, 2 * kWidth});
+  Tensor kv_rows = memory.New(DType::kBF16, {kTokens, kKvHeads, kD}),
+         gate_up = memory.New(DType::kBF16, {kTokens, 2 * kWidth});
   Activation forms{memory.New(DType::kBF16, {kTokens, kWidth}), memory.New(DType::kI8, {kTokens, kWidth}),
                    memory.New(DType::kF32, {kTokens})};
   Tensor cos_sin = memory.New(DType::kF32, {kTokens, kD}), logits = memory.New(DType::kF32, {kTokens, kVocab});
