@@ -1,0 +1,418 @@
+#include "server/convert.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/time_util.h>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace quantd {
+namespace {
+using google::protobuf::util::TimeUtil;
+
+absl::Status Invalid(std::string_view field, std::string_view why) {
+  return WithReason(WithField(absl::InvalidArgumentError(absl::StrCat(ToAbsl(field), ": ", ToAbsl(why))), field),
+                    "FIELD_INVALID");
+}
+absl::Status NotBuilt(std::string_view field) {
+  return WithReason(WithField(absl::UnimplementedError(absl::StrCat(ToAbsl(field), ": not built yet")), field),
+                    "NOT_BUILT");
+}
+
+absl::Status CheckRange(std::string_view field, double value, double low, double high) {
+  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
+  return Invalid(field, absl::StrCat("is ", value, ", expected ", low, " to ", high));
+}
+
+uint32_t U32(int64_t v) { return static_cast<uint32_t>(std::clamp<int64_t>(v, 0, UINT32_MAX)); }
+uint64_t U64(int64_t v) { return static_cast<uint64_t>(std::max<int64_t>(v, 0)); }
+
+absl::Status ParseSampling(const v1::Sampling& proto, const GenerationDefaults& defaults, int64_t vocab_size,
+                           ParsedGenerate& out) {
+  SamplingParams& s = out.request.sampling;
+  s.temperature = proto.has_temperature() ? proto.temperature() : defaults.temperature;
+  s.top_p = proto.has_top_p() ? proto.top_p() : defaults.top_p;
+  s.min_p = proto.has_min_p() ? proto.min_p() : defaults.min_p;
+  // More than the vocabulary is all of it.
+  const int64_t top_k = proto.has_top_k() ? proto.top_k() : defaults.top_k;
+  s.top_k = top_k >= vocab_size ? 0 : static_cast<int32_t>(top_k);
+  QD_RETURN_IF_ERROR(CheckRange("sampling.temperature", s.temperature, 0, 100));
+  QD_RETURN_IF_ERROR(CheckRange("sampling.top_p", s.top_p, 0, 1));
+  if (s.top_p == 0) return Invalid("sampling.top_p", "is 0, expected more than 0 and at most 1");
+  QD_RETURN_IF_ERROR(CheckRange("sampling.min_p", s.min_p, 0, 1));
+  if (proto.has_repetition_penalty() && proto.repetition_penalty() != 1) return NotBuilt("sampling.repetition_penalty");
+  if (proto.has_presence_penalty() && proto.presence_penalty() != 0) return NotBuilt("sampling.presence_penalty");
+  if (proto.has_frequency_penalty() && proto.frequency_penalty() != 0) return NotBuilt("sampling.frequency_penalty");
+  if (!proto.logit_bias().empty()) return NotBuilt("sampling.logit_bias");
+  if (proto.has_num_outputs() && proto.num_outputs() == 0) return Invalid("sampling.num_outputs", "is 0, expected 1");
+  if (proto.num_outputs() > 1) return NotBuilt("sampling.num_outputs");
+  out.seed_given = proto.has_seed();
+  s.seed = proto.seed();
+  return absl::OkStatus();
+}
+
+absl::Status ParseStopping(const v1::Stopping& proto, int64_t vocab_size, StopConditions& out) {
+  if (proto.has_max_new_tokens()) {
+    if (proto.max_new_tokens() == 0) return Invalid("stopping.max_new_tokens", "is 0, expected at least 1");
+    out.max_new_tokens = proto.max_new_tokens();
+  }
+  out.min_new_tokens = proto.min_new_tokens();
+  if (out.max_new_tokens > 0 && out.min_new_tokens > out.max_new_tokens) {
+    return Invalid("stopping.min_new_tokens",
+                   absl::StrCat("is ", out.min_new_tokens, ", expected at most max_new_tokens = ", out.max_new_tokens));
+  }
+  if (proto.stop_size() > kMaxStopTexts) {
+    return Invalid("stopping.stop", absl::StrCat("has ", proto.stop_size(), " texts, expected at most ", kMaxStopTexts));
+  }
+  for (int i = 0; i < proto.stop_size(); ++i) {
+    if (proto.stop(i).empty() || proto.stop(i).size() > kMaxStopBytes) {
+      return Invalid(absl::StrCat("stopping.stop[", i, "]"),
+                     absl::StrCat("has ", proto.stop(i).size(), " bytes, expected 1 to ", kMaxStopBytes));
+    }
+  }
+  out.stop.assign(proto.stop().begin(), proto.stop().end());
+  if (proto.stop_token_ids_size() > kMaxStopTokenIds) {
+    return Invalid("stopping.stop_token_ids",
+                   absl::StrCat("has ", proto.stop_token_ids_size(), " ids, expected at most ", kMaxStopTokenIds));
+  }
+  QD_ASSIGN_OR_RETURN(out.stop_token_ids, ParseTokenIds(proto.stop_token_ids(), vocab_size, "stopping.stop_token_ids"));
+  out.ignore_eos = proto.ignore_eos();
+  out.include_stop = proto.include_stop();
+  if (proto.has_time_limit_ms()) {
+    if (proto.time_limit_ms() == 0) return Invalid("stopping.time_limit_ms", "is 0, expected at least 1");
+    out.time_limit = std::chrono::milliseconds(proto.time_limit_ms());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseOutput(const v1::OutputOptions& proto, ParsedGenerate& out) {
+  if (proto.has_logprobs()) return NotBuilt("output.logprobs");
+  if (proto.has_prompt_logprobs()) return NotBuilt("output.prompt_logprobs");
+  if (proto.echo()) return NotBuilt("output.echo");
+  out.want_text = !proto.has_text() || proto.text();
+  out.want_token_ids = proto.token_ids();
+  out.request.skip_special_tokens = !proto.has_skip_special_tokens() || proto.skip_special_tokens();
+  if (proto.has_stream_interval()) {
+    QD_RETURN_IF_ERROR(CheckRange("output.stream_interval", proto.stream_interval(), 1, kMaxStreamInterval));
+    out.request.stream_interval = static_cast<int32_t>(proto.stream_interval());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseInput(const v1::GenerateRequest& proto, int64_t vocab_size, ParsedGenerate& out) {
+  if (!proto.has_text()) {
+    if (proto.has_parse_special()) return Invalid("parse_special", "is for text input alone");
+    if (proto.has_add_special_tokens()) return Invalid("add_special_tokens", "is for text input alone");
+  }
+  switch (proto.input_case()) {
+    case v1::GenerateRequest::kText:
+      out.input = proto.text();
+      out.text_options.parse_special = proto.parse_special();
+      if (proto.has_add_special_tokens()) out.text_options.add_special_tokens = proto.add_special_tokens();
+      return absl::OkStatus();
+    case v1::GenerateRequest::kTokens: {
+      if (proto.tokens().ids().empty()) return Invalid("tokens.ids", "is empty, expected at least one id");
+      QD_ASSIGN_OR_RETURN(out.input, ParseTokenIds(proto.tokens().ids(), vocab_size, "tokens.ids"));
+      return absl::OkStatus();
+    }
+    case v1::GenerateRequest::kChat: {
+      QD_ASSIGN_OR_RETURN(out.input, ParseChat(proto.chat(), "chat"));
+      // An answer opens a text: a SentencePiece tokenizer's leading space is not part of it.
+      out.request.prompt_is_text_start = true;
+      return absl::OkStatus();
+    }
+    case v1::GenerateRequest::INPUT_NOT_SET: break;
+  }
+  return Invalid("input", "is missing: give text, tokens or chat");
+}
+
+bool IsId(std::string_view id) {
+  return id.size() <= kMaxIdBytes && std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; });
+}
+
+}  // namespace
+
+google::protobuf::Duration ToProto(Duration d) {
+  return TimeUtil::NanosecondsToDuration(std::chrono::duration_cast<std::chrono::nanoseconds>(d).count());
+}
+
+absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
+                                                   int64_t vocab_size, std::string_view field) {
+  std::vector<int32_t> out;
+  out.reserve(static_cast<size_t>(ids.size()));
+  for (uint32_t id : ids) {
+    if (id >= vocab_size) {
+      return Invalid(absl::StrCat(ToAbsl(field), "[", out.size(), "]"),
+                     absl::StrCat("is ", id, ", the vocabulary has ", vocab_size, " ids"));
+    }
+    out.push_back(static_cast<int32_t>(id));
+  }
+  return out;
+}
+
+absl::Status ParseOptions(const v1::RequestOptions& proto, LlmRequest& request) {
+  if (!IsId(proto.request_id())) {
+    return Invalid("options.request_id",
+                   absl::StrCat("expected at most ", kMaxIdBytes, " printable ASCII characters and no space"));
+  }
+  if (!proto.request_id().empty()) request.id = proto.request_id();
+  switch (proto.priority()) {
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::PRIORITY_STANDARD: request.priority = Priority::kStandard; break;
+    case v1::PRIORITY_INTERACTIVE: request.priority = Priority::kInteractive; break;
+    case v1::PRIORITY_BATCH: request.priority = Priority::kBatch; break;
+    default: return Invalid("options.priority", absl::StrCat("unknown value ", static_cast<int>(proto.priority())));
+  }
+  if (!proto.tenant().empty()) return NotBuilt("options.tenant");
+  if (proto.keep_on_disconnect()) return NotBuilt("options.keep_on_disconnect");
+  if (proto.has_max_queue_time()) {
+    const google::protobuf::Duration& d = proto.max_queue_time();
+    constexpr int64_t kMaxSeconds = 30 * 86400;
+    if (d.seconds() < 0 || d.nanos() < 0 || d.nanos() > 999'999'999 || d.seconds() > kMaxSeconds) {
+      return Invalid("options.max_queue_time", "expected 0 to 30 days");
+    }
+    request.max_queue_time = std::chrono::seconds(d.seconds()) + std::chrono::nanoseconds(d.nanos());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, const TextCodec& codec,
+                                             const LlmLimits& limits, LlmRequest request) {
+  ParsedGenerate out;
+  out.request = std::move(request);
+  if (proto.constraint().kind_case() != v1::Constraint::KIND_NOT_SET) return NotBuilt("constraint");
+  QD_RETURN_IF_ERROR(ParseInput(proto, limits.vocab_size, out));
+  QD_RETURN_IF_ERROR(ParseSampling(proto.sampling(), codec.defaults(), limits.vocab_size, out));
+  QD_RETURN_IF_ERROR(ParseStopping(proto.stopping(), limits.vocab_size, out.request.stopping));
+  QD_RETURN_IF_ERROR(ParseOutput(proto.output(), out));
+  if (proto.cache().salt().size() > kMaxSaltBytes) {
+    return Invalid("cache.salt", absl::StrCat("has more than ", kMaxSaltBytes, " bytes"));
+  }
+  out.request.bypass_prefix_cache = proto.cache().bypass_prefix_cache();
+  out.request.cache_salt = proto.cache().salt();
+  return out;
+}
+
+absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_view field) {
+  const std::string at(field);
+  if (proto.messages().empty()) return Invalid(at + ".messages", "is empty, expected at least one message");
+  ChatTemplateInput out;
+  for (const v1::ChatMessage& m : proto.messages()) {
+    if (m.role().empty()) return Invalid(absl::StrCat(at, ".messages[", out.messages.size(), "].role"), "is empty");
+    ChatMessage message{m.role(), m.content(), {}, m.tool_call_id(), m.name()};
+    for (const v1::ToolCall& c : m.tool_calls()) message.tool_calls.push_back({c.id(), c.name(), c.arguments_json()});
+    out.messages.push_back(std::move(message));
+  }
+  for (const v1::Tool& t : proto.tools()) {
+    if (t.name().empty()) return Invalid(absl::StrCat(at, ".tools[", out.tools.size(), "].name"), "is empty");
+    out.tools.push_back({t.name(), t.description(), t.parameters_json_schema()});
+  }
+  if (proto.continue_final_message() && proto.add_generation_prompt()) {
+    return Invalid(at + ".continue_final_message", "cannot go with add_generation_prompt");
+  }
+  out.continue_final_message = proto.continue_final_message();
+  out.add_generation_prompt = !proto.continue_final_message() &&
+                              (!proto.has_add_generation_prompt() || proto.add_generation_prompt());
+  if (proto.has_template_args() &&
+      !google::protobuf::util::MessageToJsonString(proto.template_args(), &out.template_args_json).ok()) {
+    return Invalid(at + ".template_args", "is no JSON object");
+  }
+  out.unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
+                         std::chrono::system_clock::now().time_since_epoch()).count();
+  return out;
+}
+
+int64_t EstimatePromptTokens(const v1::GenerateRequest& proto) {
+  if (proto.has_tokens()) return proto.tokens().ids_size();
+  size_t bytes = proto.text().size();
+  for (const v1::ChatMessage& m : proto.chat().messages()) bytes += m.content().size() + 16;  // 16: the template's share
+  for (const v1::Tool& t : proto.chat().tools()) bytes += t.description().size() + t.parameters_json_schema().size();
+  return static_cast<int64_t>(bytes / 4 + 1);
+}
+
+void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto) {
+  if (want_text) proto.set_text(std::move(delta.text));
+  if (want_token_ids) proto.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
+}
+
+void FillOutputEnd(const OutputEnd& end, v1::OutputEnd& proto) {
+  switch (end.reason) {
+    case FinishReason::kStopToken: proto.set_reason(v1::FINISH_REASON_STOP_TOKEN); break;
+    case FinishReason::kStopText: proto.set_reason(v1::FINISH_REASON_STOP_TEXT); break;
+    case FinishReason::kEos: proto.set_reason(v1::FINISH_REASON_EOS); break;
+    case FinishReason::kMaxTokens: proto.set_reason(v1::FINISH_REASON_MAX_TOKENS); break;
+    case FinishReason::kContextFull: proto.set_reason(v1::FINISH_REASON_CONTEXT_FULL); break;
+    case FinishReason::kTimeLimit: proto.set_reason(v1::FINISH_REASON_TIME_LIMIT); break;
+  }
+  if (end.stop_token_id >= 0) proto.set_stop_token_id(static_cast<uint32_t>(end.stop_token_id));
+  if (end.reason == FinishReason::kStopText) proto.set_stop_text(end.stop_text);
+  proto.set_new_tokens(U32(end.new_tokens));
+}
+
+void FillUsage(const Usage& usage, v1::Usage& proto) {
+  proto.set_prompt_tokens(U32(usage.prompt_tokens));
+  proto.set_cached_tokens(U32(usage.cached_tokens));
+  proto.set_new_tokens(U32(usage.new_tokens));
+}
+
+void FillTiming(const Timing& timing, v1::Timing& proto) {
+  *proto.mutable_queued() = ToProto(timing.queued);
+  *proto.mutable_prefill() = ToProto(timing.prefill);
+  *proto.mutable_first_output() = ToProto(timing.first_output);
+  *proto.mutable_compute() = ToProto(timing.compute);
+  *proto.mutable_total() = ToProto(timing.total);
+  proto.set_preemptions(U32(timing.preemptions));
+}
+
+std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers) {
+  std::vector<std::string> out;
+  for (const LayerReport& layer : layers) {
+    constexpr std::string_view kPrefix = "fallback: ";
+    if (!layer.reason.starts_with(kPrefix)) continue;
+    out.push_back(absl::StrCat(layer.name, ": ", layer.scheme, " (", layer.reason.substr(kPrefix.size()), ")"));
+  }
+  return out;
+}
+
+std::string KvName(const LoadSpec& spec) {
+  std::string name(Name(spec.keys));
+  if (spec.values != spec.keys) absl::StrAppend(&name, "/", ToAbsl(Name(spec.values)));
+  return name;
+}
+
+namespace {
+void FillMemory(const MemoryUsage& memory, v1::MemoryUse& proto) {
+  const auto bytes = [&](MemoryComponent c) { return U64(memory.bytes[static_cast<size_t>(c)]); };
+  proto.set_weights_bytes(bytes(MemoryComponent::kWeights));
+  proto.set_kv_cache_bytes(bytes(MemoryComponent::kKvCache));
+  proto.set_workspace_bytes(bytes(MemoryComponent::kWorkspace));
+}
+
+void FillLoadSpec(const LoadSpec& spec, std::string_view device, v1::LoadSpec& proto) {
+  proto.set_path(spec.path);
+  v1::QuantizationSpec& q = *proto.mutable_quantization();
+  q.set_weights(spec.weights);
+  for (const auto& [pattern, weights] : spec.rules) {
+    v1::LayerRule& rule = *q.add_rules();
+    rule.set_pattern(pattern);
+    rule.set_weights(weights);
+  }
+  q.set_kv_keys(std::string(Name(spec.keys)));
+  q.set_kv_values(std::string(Name(spec.values)));
+  if (!device.empty()) proto.add_devices(std::string(device));
+  if (spec.max_context > 0) proto.set_max_context(U32(spec.max_context));
+  if (spec.kv_cache_bytes > 0) proto.set_kv_cache_bytes(U64(spec.kv_cache_bytes));
+  proto.set_max_sequences(U32(spec.max_sequences));
+  proto.set_max_batch_tokens(U32(spec.max_batch_tokens));
+  proto.set_activations(spec.activations == DType::kF32 ? "f32" : "bf16");
+}
+
+v1::ModelState ToProto(ModelState state) {
+  switch (state) {
+    case ModelState::kLoading: return v1::MODEL_STATE_LOADING;
+    case ModelState::kReady: return v1::MODEL_STATE_READY;
+    case ModelState::kDraining: return v1::MODEL_STATE_DRAINING;
+    case ModelState::kFailed: return v1::MODEL_STATE_FAILED;
+  }
+  return v1::MODEL_STATE_UNSPECIFIED;
+}
+}  // namespace
+
+void FillModel(const ModelInfo& info, v1::Model& proto) {
+  proto.set_name(info.name);
+  proto.set_kind(v1::MODEL_KIND_LLAMA);
+  proto.set_state(ToProto(info.state));
+  proto.set_revision(info.revision);
+  FillLoadSpec(info.spec, info.device, *proto.mutable_spec());
+  FillMemory(info.memory, *proto.mutable_memory());
+  proto.mutable_memory()->set_peak_bytes(U64(info.peak_bytes));
+  proto.set_parameters(U64(info.parameters));
+  proto.set_kv_bytes_per_token(U64(info.kv_bytes_per_token));
+  if (info.limits.has_value()) {
+    proto.set_max_context(U32(info.limits->max_context));
+    proto.set_kv_block_tokens(U32(info.limits->kv_block_tokens));
+    proto.set_kv_blocks(U64(info.limits->kv_blocks));
+    proto.add_capabilities("generate");
+    proto.add_capabilities("tokenize");
+  }
+  if (!info.failure.ok()) proto.set_failure(std::string(info.failure.message()));
+  if (info.load_time > Duration::zero()) *proto.mutable_load_time() = ToProto(info.load_time);
+  if (info.state == ModelState::kLoading) {
+    proto.mutable_progress()->set_done_bytes(U64(info.progress.done_bytes));
+    proto.mutable_progress()->set_total_bytes(U64(info.progress.total_bytes));
+  }
+  for (std::string& line : Fallbacks(info.layers)) proto.add_fallbacks(std::move(line));
+}
+
+void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto) {
+  const int64_t need = plan.use.total(), left = budget_bytes - used_bytes;
+  proto.set_fits(need <= left);
+  FillMemory(plan.use, *proto.mutable_use());
+  proto.set_budget_bytes(U64(budget_bytes));
+  proto.set_kv_bytes_per_token(U64(plan.kv_bytes_per_token));
+  const int64_t tokens = plan.kv_blocks * kKvBlockTokens;
+  proto.set_max_cached_tokens(U64(tokens));
+  const int64_t context_blocks = (plan.max_context + kKvBlockTokens - 1) / kKvBlockTokens;
+  proto.set_concurrent_at_max_context(U32(context_blocks > 0 ? plan.kv_blocks / context_blocks : 0));
+  proto.set_explanation(absl::StrCat("needs ", need, " bytes; the budget is ", budget_bytes, " bytes, of which ",
+                                     used_bytes, " are in use"));
+  proto.set_kv_blocks(U64(plan.kv_blocks));
+  proto.set_max_context(U32(plan.max_context));
+  proto.set_parameters(U64(plan.parameters));
+  for (std::string& line : Fallbacks(plan.layers)) proto.add_fallbacks(std::move(line));
+}
+
+absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto) {
+  if (proto.path().empty()) return Invalid("spec.path", "is empty");
+  LoadSpec spec;
+  spec.path = proto.path();
+  const v1::QuantizationSpec& q = proto.quantization();
+  spec.weights = q.weights();
+  if (!spec.weights.empty()) {
+    absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(spec.weights);
+    if (!scheme.ok()) return Invalid("spec.quantization.weights", ToStd(scheme.status().message()));
+  }
+  for (const v1::LayerRule& rule : q.rules()) {
+    absl::StatusOr<QuantScheme> scheme = ParseQuantScheme(rule.weights());
+    if (!scheme.ok()) return Invalid("spec.quantization.rules", ToStd(scheme.status().message()));
+    spec.rules.emplace_back(rule.pattern(), rule.weights());
+  }
+  const auto kv = [&](const std::string& name, const char* field, KvFormat fallback) -> absl::StatusOr<KvFormat> {
+    if (name.empty()) return fallback;
+    absl::StatusOr<KvFormat> format = ParseKvFormat(name);
+    if (!format.ok()) return Invalid(field, ToStd(format.status().message()));
+    return format;
+  };
+  QD_ASSIGN_OR_RETURN(spec.keys, kv(q.kv_keys(), "spec.quantization.kv_keys", spec.keys));
+  QD_ASSIGN_OR_RETURN(spec.values, kv(q.kv_values(), "spec.quantization.kv_values", spec.keys));
+  for (const std::string& device : proto.devices()) {
+    if (device != "cpu" && device != "reference") return Invalid("spec.devices", "expected \"cpu\" or \"reference\"");
+  }
+  if (proto.pin()) return NotBuilt("spec.pin");
+  if (proto.activations() == "bf16") {
+    spec.activations = DType::kBF16;
+  } else if (!proto.activations().empty() && proto.activations() != "f32") {
+    return Invalid("spec.activations", "expected \"f32\" or \"bf16\"");
+  }
+  spec.max_context = proto.max_context();
+  if (proto.kv_cache_bytes() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return Invalid("spec.kv_cache_bytes", "is too large");
+  }
+  spec.kv_cache_bytes = static_cast<int64_t>(proto.kv_cache_bytes());
+  if (proto.has_max_sequences()) {
+    QD_RETURN_IF_ERROR(CheckRange("spec.max_sequences", proto.max_sequences(), 1, 4096));
+    spec.max_sequences = proto.max_sequences();
+  }
+  if (proto.has_max_batch_tokens()) {
+    QD_RETURN_IF_ERROR(CheckRange("spec.max_batch_tokens", proto.max_batch_tokens(), 1, 65536));
+    spec.max_batch_tokens = proto.max_batch_tokens();
+  }
+  return spec;
+}
+
+}  // namespace quantd

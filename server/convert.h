@@ -1,0 +1,63 @@
+// Proto messages to the plain structs below and back. Every field of a request is checked here: InvalidArgument with the
+// field's path (FIELD_INVALID), Unimplemented naming a field that is in the proto and not built.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <absl/status/statusor.h>
+#include <google/protobuf/duration.pb.h>
+
+#include "quantd/v1/generation.pb.h"
+#include "quantd/v1/models.pb.h"
+#include "runtime/text_codec.h"
+#include "scheduler/engine_handle.h"
+#include "scheduler/model_registry.h"
+
+namespace quantd {
+
+using PromptInput = std::variant<std::string, std::vector<int32_t>, ChatTemplateInput>;
+
+struct ParsedGenerate {
+  LlmRequest request;  // but for the prompt
+  PromptInput input;
+  TextCodec::TextOptions text_options;
+  bool want_text = true, want_token_ids = false;
+  bool seed_given = false;
+};
+
+// Bounds that are the API's own, beyond those of the model.
+inline constexpr int kMaxStopTexts = 16, kMaxStopTokenIds = 64;
+inline constexpr size_t kMaxStopBytes = 256, kMaxIdBytes = 128, kMaxSaltBytes = 256, kMaxStreamInterval = 1024;
+
+// Options alone, which are needed to count a request whose other fields are wrong. An id that is no id is not kept.
+absl::Status ParseOptions(const v1::RequestOptions& options, LlmRequest& request);
+absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, const TextCodec& codec,
+                                             const LlmLimits& limits, LlmRequest request);
+absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_view field);
+absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
+                                                   int64_t vocab_size, std::string_view field);
+// Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the bytes
+// of a text.
+int64_t EstimatePromptTokens(const v1::GenerateRequest& proto);
+
+void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto);
+void FillOutputEnd(const OutputEnd& end, v1::OutputEnd& proto);
+void FillUsage(const Usage& usage, v1::Usage& proto);
+void FillTiming(const Timing& timing, v1::Timing& proto);
+
+// Registry side. `info` gives a Model; a plan its MemoryPlan under a budget and what is in use already.
+void FillModel(const ModelInfo& info, v1::Model& proto);
+void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto);
+absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto);
+// Layers that have not got the scheme that was asked for, with the reason.
+std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
+// "int8", or "int8/bf16" where keys and values differ.
+std::string KvName(const LoadSpec& spec);
+
+google::protobuf::Duration ToProto(Duration d);
+
+}  // namespace quantd

@@ -1,0 +1,178 @@
+#include "server/generate_call.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace quantd {
+namespace {
+
+uint64_t Random64() {
+  std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+// A client whose deadline passes resets its stream a little before our own clock gets there: gRPC rounds the timeout up
+// (1/100 of it at most) on its way. A cancel that close to the deadline is the deadline, and is left to it.
+bool IsTheDeadline(TimePoint now, TimePoint arrival, TimePoint deadline) {
+  const Duration slack = std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(5),
+                                              std::chrono::milliseconds(100));
+  return now + slack >= deadline;
+}
+
+}  // namespace
+
+GenerateCall::GenerateCall(const GenerateDeps& deps, EventWriter& writer, const v1::RequestOptions& options,
+                           TimePoint arrival, std::optional<TimePoint> deadline)
+    : deps_(deps), writer_(writer) {
+  record_.arrival = arrival;
+  record_.deadline = deadline;
+  options_status_ = ParseOptions(options, record_);
+  if (record_.id.empty()) record_.id = absl::StrCat("r-", absl::Hex(Random64(), absl::kZeroPad16));
+}
+
+void GenerateCall::Start(const v1::GenerateRequest& proto) {
+  absl::StatusOr<std::shared_ptr<LlmHandle>> handle = deps_.registry.Find(proto.model());
+  if (!handle.ok()) {
+    deps_.on_unrouted(record_, handle.status());
+    writer_.Close(handle.status());
+    return;
+  }
+  handle_ = *std::move(handle);
+  if (!options_status_.ok()) return Fail(options_status_);
+  if (record_.deadline.has_value() && *record_.deadline <= Now()) {
+    return Fail(WithReason(absl::DeadlineExceededError("the deadline passed before the request was accepted"),
+                           "EXPIRED_IN_QUEUE"));
+  }
+  absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
+  if (!parsed.ok()) return Fail(parsed.status());
+  parsed_ = *std::move(parsed);
+  if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
+  seed_ = parsed_.request.sampling.seed;
+  absl::StatusOr<Reservation> reservation = handle_->Reserve(EstimatePromptTokens(proto));
+  if (!reservation.ok()) return Fail(reservation.status());
+  reservation_ = *std::move(reservation);
+  if (!deps_.codec_pool.Post([self = shared_from_this()] { self->Encode(); })) {
+    reservation_ = Reservation();
+    Fail(WithReason(WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"),
+                                   std::chrono::seconds(1)),
+                    "QUEUE_FULL"));
+  }
+}
+
+void GenerateCall::Encode() {
+  {
+    MutexLock lock(mutex_);
+    if (cancelled_) reservation_ = Reservation();
+  }
+  if (!reservation_.held()) return Fail(WithReason(absl::CancelledError("cancelled by the client"), "CLIENT"));
+  if (absl::Status status = EncodePrompt(); !status.ok()) {
+    reservation_ = Reservation();
+    return Fail(status);
+  }
+  auto control = handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this());
+  if (!control.ok()) return Fail(control.status());
+  bool cancel, ready;
+  {
+    MutexLock lock(mutex_);
+    control_ = *control;
+    cancel = cancelled_;
+    ready = ready_;
+  }
+  if (cancel) (*control)->Cancel();
+  if (ready) (*control)->ReaderReady();
+}
+
+absl::Status GenerateCall::EncodePrompt() {
+  std::vector<int32_t>& prompt = parsed_.request.prompt;
+  if (auto* tokens = std::get_if<std::vector<int32_t>>(&parsed_.input)) {
+    prompt = std::move(*tokens);
+    return absl::OkStatus();
+  }
+  const bool is_text = std::holds_alternative<std::string>(parsed_.input);
+  absl::StatusOr<EncodedPrompt> encoded =
+      is_text ? handle_->codec().EncodeText(std::move(std::get<std::string>(parsed_.input)), parsed_.text_options)
+              : handle_->codec().EncodeChat(std::move(std::get<ChatTemplateInput>(parsed_.input)));
+  const char* field = is_text ? "text" : "chat";
+  if (!encoded.ok()) {
+    return absl::IsInvalidArgument(encoded.status()) ? WithField(encoded.status(), field) : encoded.status();
+  }
+  if (encoded->ids.empty()) {
+    return WithField(absl::InvalidArgumentError(absl::StrCat(field, ": gives no token, expected at least one")), field);
+  }
+  prompt = std::move(encoded->ids);
+  return absl::OkStatus();
+}
+
+void GenerateCall::Fail(const absl::Status& status) {
+  handle_->RecordEnded(record_, status);
+  writer_.Close(status);
+}
+
+void GenerateCall::Cancel() {
+  if (record_.deadline.has_value() && IsTheDeadline(Now(), record_.arrival, *record_.deadline)) return;
+  std::shared_ptr<RequestControl> control;
+  {
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+    control = control_;
+  }
+  if (control != nullptr) control->Cancel();
+}
+
+void GenerateCall::ReaderReady() {
+  std::shared_ptr<RequestControl> control;
+  {
+    MutexLock lock(mutex_);
+    ready_ = control_ == nullptr;
+    control = control_;
+  }
+  if (control != nullptr) control->ReaderReady();
+}
+
+void GenerateCall::OnAccepted(int64_t queue_position) {
+  v1::GenerateEvent event;
+  v1::Accepted& accepted = *event.mutable_accepted();
+  accepted.set_request_id(record_.id);
+  accepted.set_model(handle_->name());
+  accepted.set_revision(handle_->revision());
+  accepted.set_queue_position(static_cast<uint32_t>(queue_position));
+  accepted.set_seed(seed_);
+  writer_.Write(std::move(event));
+}
+
+void GenerateCall::OnPrompt(int64_t prompt_tokens, int64_t cached_tokens) {
+  v1::GenerateEvent event;
+  event.mutable_prompt()->set_prompt_tokens(static_cast<uint32_t>(prompt_tokens));
+  event.mutable_prompt()->set_cached_tokens(static_cast<uint32_t>(cached_tokens));
+  writer_.Write(std::move(event));
+}
+
+LlmSink::Flow GenerateCall::OnDelta(Delta delta) {
+  v1::GenerateEvent event;
+  FillDelta(std::move(delta), parsed_.want_text, parsed_.want_token_ids, *event.mutable_delta());
+  if (event.delta().text().empty() && event.delta().token_ids().empty()) return Flow::kReady;
+  return writer_.Write(std::move(event));
+}
+
+void GenerateCall::OnOutputEnd(const OutputEnd& end) {
+  v1::GenerateEvent event;
+  FillOutputEnd(end, *event.mutable_output_end());
+  writer_.Write(std::move(event));
+}
+
+void GenerateCall::OnDone(const absl::Status& status, const Usage& usage, const Timing& timing) {
+  if (status.ok()) {
+    v1::GenerateEvent event;
+    FillUsage(usage, *event.mutable_finished()->mutable_usage());
+    FillTiming(timing, *event.mutable_finished()->mutable_timing());
+    writer_.Write(std::move(event));
+  }
+  writer_.Close(status);
+}
+
+}  // namespace quantd

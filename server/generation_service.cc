@@ -1,0 +1,179 @@
+#include "server/generation_service.h"
+
+#include <memory>
+#include <utility>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "server/status.h"
+
+namespace quantd {
+namespace {
+
+// gRPC gives the client's deadline on the system clock; ours is steady. None, or years away, is no deadline.
+std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context, TimePoint now) {
+  using std::chrono::system_clock;
+  const system_clock::time_point deadline = context.deadline();
+  const system_clock::time_point wall = system_clock::now();
+  if (deadline > wall + std::chrono::hours(24 * 365)) return std::nullopt;
+  return now + std::chrono::duration_cast<Duration>(std::max(deadline, wall - std::chrono::hours(1)) - wall);
+}
+
+// Owns itself until gRPC's OnDone, which comes after Finish and after every other reaction.
+class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>, public Outbox::Stream, public EventWriter {
+ public:
+  StreamReactor(const GenerateDeps& deps, Outbox::Limits limits, grpc::CallbackServerContext& context,
+                const v1::GenerateRequest& request)
+      : outbox_(*this, limits) {
+    const TimePoint now = Now();
+    call_ = std::make_shared<GenerateCall>(deps, *this, request.options(), now, Deadline(context, now));
+    context.AddTrailingMetadata("request-id", call_->id());
+    call_->Start(request);
+  }
+
+ private:
+  void OnWriteDone(bool ok) override { outbox_.OnWriteDone(ok); }
+  void OnCancel() override {
+    call_->Cancel();
+    outbox_.Abandon();
+  }
+  void OnDone() override { delete this; }
+
+  void StartWrite(const v1::GenerateEvent* event) override {
+    grpc::ServerWriteReactor<v1::GenerateEvent>::StartWrite(event);
+  }
+  void Finish(const absl::Status& status) override {
+    grpc::ServerWriteReactor<v1::GenerateEvent>::Finish(ToGrpc(status));
+  }
+  void ReaderReady() override { call_->ReaderReady(); }
+
+  LlmSink::Flow Write(v1::GenerateEvent event) override { return outbox_.Push(std::move(event)); }
+  void Close(const absl::Status& status) override { outbox_.Close(status); }
+
+  Outbox outbox_;
+  std::shared_ptr<GenerateCall> call_;
+};
+
+class UnaryReactor final : public grpc::ServerUnaryReactor, public EventWriter {
+ public:
+  UnaryReactor(const GenerateDeps& deps, grpc::CallbackServerContext& context, const v1::GenerateRequest& request,
+               v1::GenerateResponse& response)
+      : response_(response) {
+    const TimePoint now = Now();
+    call_ = std::make_shared<GenerateCall>(deps, *this, request.options(), now, Deadline(context, now));
+    context.AddTrailingMetadata("request-id", call_->id());
+    call_->Start(request);
+  }
+
+ private:
+  void OnCancel() override { call_->Cancel(); }
+  void OnDone() override { delete this; }
+
+  LlmSink::Flow Write(v1::GenerateEvent event) override {
+    switch (event.event_case()) {
+      case v1::GenerateEvent::kAccepted:
+        response_.mutable_accepted()->Swap(event.mutable_accepted());
+        response_.add_outputs();
+        break;
+      case v1::GenerateEvent::kPrompt: response_.mutable_prompt()->Swap(event.mutable_prompt()); break;
+      case v1::GenerateEvent::kDelta:
+        response_.mutable_outputs(0)->mutable_text()->append(event.delta().text());
+        response_.mutable_outputs(0)->mutable_token_ids()->MergeFrom(event.delta().token_ids());
+        break;
+      case v1::GenerateEvent::kOutputEnd: response_.mutable_outputs(0)->mutable_end()->Swap(event.mutable_output_end()); break;
+      case v1::GenerateEvent::kFinished:
+        response_.mutable_usage()->Swap(event.mutable_finished()->mutable_usage());
+        response_.mutable_timing()->Swap(event.mutable_finished()->mutable_timing());
+        break;
+      case v1::GenerateEvent::EVENT_NOT_SET: break;
+    }
+    return LlmSink::Flow::kReady;
+  }
+  void Close(const absl::Status& status) override { Finish(ToGrpc(status)); }
+
+  v1::GenerateResponse& response_;
+  std::shared_ptr<GenerateCall> call_;
+};
+
+absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
+  QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
+  absl::StatusOr<EncodedPrompt> encoded;
+  const char* field = request.has_chat() ? "chat" : "text";
+  if (request.has_text()) {
+    TextCodec::TextOptions options;
+    options.parse_special = request.parse_special();
+    if (request.has_add_special_tokens()) options.add_special_tokens = request.add_special_tokens();
+    encoded = handle->codec().EncodeText(request.text(), options);
+  } else if (request.has_chat()) {
+    QD_ASSIGN_OR_RETURN(ChatTemplateInput input, ParseChat(request.chat(), "chat"));
+    encoded = handle->codec().EncodeChat(std::move(input));
+  } else {
+    return WithField(absl::InvalidArgumentError("input: is missing: give text or chat"), "input");
+  }
+  if (absl::IsInvalidArgument(encoded.status())) return WithField(encoded.status(), field);
+  QD_RETURN_IF_ERROR(encoded.status());
+  response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
+  response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
+  response.set_rendered(std::move(encoded->rendered));
+  response.set_max_context(static_cast<uint32_t>(handle->limits().max_context));
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(ModelRegistry& registry, const v1::DetokenizeRequest& request,
+                        v1::DetokenizeResponse& response) {
+  QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
+  QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), handle->limits().vocab_size, "ids"));
+  response.set_text(handle->codec().Decode(ids, /*skip_special_tokens=*/false));
+  return absl::OkStatus();
+}
+
+// Request and response live until Finish.
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, const Request* request,
+                                 Response* response,
+                                 absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const bool posted = deps.codec_pool.Post(
+      [=, &registry = deps.registry] { reactor->Finish(ToGrpc(work(registry, *request, *response))); });
+  if (!posted) {
+    reactor->Finish(ToGrpc(WithReason(
+        WithRetryAfter(absl::ResourceExhaustedError("too many texts wait to be tokenized"), std::chrono::seconds(1)),
+        "QUEUE_FULL")));
+  }
+  return reactor;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* context,
+                                                      const v1::GenerateRequest* request,
+                                                      v1::GenerateResponse* response) {
+  return new UnaryReactor(deps_, *context, *request, *response);
+}
+
+grpc::ServerWriteReactor<v1::GenerateEvent>* GenerationService::GenerateStream(grpc::CallbackServerContext* context,
+                                                                               const v1::GenerateRequest* request) {
+  return new StreamReactor(deps_, outbox_, *context, *request);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* context,
+                                                      const v1::TokenizeRequest* request,
+                                                      v1::TokenizeResponse* response) {
+  return OnPool(context, deps_, request, response, &quantd::Tokenize);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerContext* context,
+                                                        const v1::DetokenizeRequest* request,
+                                                        v1::DetokenizeResponse* response) {
+  return OnPool(context, deps_, request, response, &quantd::Detokenize);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*,
+                                                   v1::ScoreResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(absl::UnimplementedError("Score: not built yet")));
+  return reactor;
+}
+
+}  // namespace quantd

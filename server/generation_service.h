@@ -1,0 +1,32 @@
+// quantd.v1.Generation on gRPC's callback API.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include "quantd/v1/generation.grpc.pb.h"
+#include "server/generate_call.h"
+#include "server/outbox.h"
+
+namespace quantd {
+
+class GenerationService final : public v1::Generation::CallbackService {
+ public:
+  GenerationService(GenerateDeps deps, Outbox::Limits outbox) : deps_(std::move(deps)), outbox_(outbox) {}
+
+  grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
+                                     v1::GenerateResponse* response) override;
+  grpc::ServerWriteReactor<v1::GenerateEvent>* GenerateStream(grpc::CallbackServerContext* context,
+                                                              const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
+                                  v1::ScoreResponse* response) override;
+
+ private:
+  const GenerateDeps deps_;
+  const Outbox::Limits outbox_;
+};
+
+}  // namespace quantd

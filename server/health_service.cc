@@ -1,0 +1,124 @@
+#include "server/health_service.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/strings.h"
+#include "server/status.h"
+
+namespace quantd {
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+// One Watch stream. It always sends the latest status and skips those in between, so it needs no queue. All state is guarded
+// by the service's lock; gRPC's operations never call back on the calling thread.
+class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
+ public:
+  Watcher(HealthService& service, std::string name) : service_(service), name_(std::move(name)) {}
+  const std::string& name() const { return name_; }
+
+  // With the service's lock held.
+  void Tell(Status status) {
+    wanted_ = status;
+    Next();
+  }
+  void End(grpc::Status status) {
+    if (!end_.has_value()) end_ = std::move(status);
+    Next();
+  }
+
+ private:
+  void Next() {
+    if (writing_ || finished_) return;
+    if (!end_.has_value() && wanted_ != sent_) {
+      sent_ = wanted_;
+      message_.set_status(*sent_);
+      writing_ = true;
+      StartWrite(&message_);
+    } else if (end_.has_value()) {
+      finished_ = true;
+      Finish(*end_);
+    }
+  }
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(service_.mutex_);
+    writing_ = false;
+    if (!ok) end_ = grpc::Status::CANCELLED;
+    Next();
+  }
+  void OnCancel() override {
+    MutexLock lock(service_.mutex_);
+    End(grpc::Status::CANCELLED);
+  }
+  void OnDone() override {
+    {
+      MutexLock lock(service_.mutex_);
+      service_.watchers_.erase(this);
+    }
+    delete this;
+  }
+
+  HealthService& service_;
+  const std::string name_;
+  HealthCheckResponse message_;
+  std::optional<Status> wanted_, sent_;
+  std::optional<grpc::Status> end_;
+  bool writing_ = false, finished_ = false;
+};
+
+void HealthService::Set(const std::string& name, bool serving) {
+  MutexLock lock(mutex_);
+  statuses_[name] = serving && !shutting_down_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+  for (Watcher* watcher : watchers_) {
+    if (watcher->name() == name) watcher->Tell(statuses_[name]);
+  }
+}
+
+void HealthService::BeginShutdown() {
+  MutexLock lock(mutex_);
+  shutting_down_ = true;
+  for (auto& [name, status] : statuses_) status = HealthCheckResponse::NOT_SERVING;
+  for (Watcher* watcher : watchers_) watcher->Tell(Get(watcher->name()));
+}
+
+void HealthService::CloseWatchers() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  for (Watcher* watcher : watchers_) watcher->End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"));
+}
+
+HealthService::Status HealthService::Get(const std::string& name) const {
+  auto it = statuses_.find(name);
+  return it == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : it->second;
+}
+
+grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context, const HealthCheckRequest* request,
+                                               HealthCheckResponse* response) {
+  Status status;
+  {
+    MutexLock lock(mutex_);
+    status = Get(request->service());
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
+    reactor->Finish(ToGrpc(WithReason(absl::NotFoundError(absl::StrCat("unknown service ", request->service())),
+                                      "SERVICE_UNKNOWN")));
+  } else {
+    response->set_status(status);
+    reactor->Finish(grpc::Status::OK);
+  }
+  return reactor;
+}
+
+grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext*,
+                                                                    const HealthCheckRequest* request) {
+  auto* watcher = new Watcher(*this, request->service());
+  MutexLock lock(mutex_);
+  watchers_.insert(watcher);
+  watcher->Tell(Get(request->service()));
+  if (closed_) watcher->End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"));
+  return watcher;
+}
+
+}  // namespace quantd

@@ -1,0 +1,92 @@
+#include "server/models_service.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "server/convert.h"
+#include "server/status.h"
+
+namespace quantd {
+namespace {
+namespace fs = std::filesystem;
+
+// Symbolic links resolved, so that a link below a root does not lead out of it.
+bool IsBelow(const fs::path& path, const fs::path& root) {
+  const auto [root_end, at] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
+  return root_end == root.end() || (root_end->empty() && std::next(root_end) == root.end());
+}
+fs::path Canonical(const std::string& path) {
+  std::error_code error;
+  fs::path canonical = fs::weakly_canonical(path, error);
+  return error ? fs::path() : canonical;
+}
+}  // namespace
+
+grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext* context,
+                                                    const v1::ListModelsRequest* request,
+                                                    v1::ListModelsResponse* response) {
+  std::vector<ModelInfo> models = registry_.List();
+  std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  for (const ModelInfo& info : models) {
+    if (!request->loaded_only() || info.state == ModelState::kReady) FillModel(info, *response->add_models());
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ModelsService::GetModel(grpc::CallbackServerContext* context,
+                                                  const v1::GetModelRequest* request, v1::Model* response) {
+  absl::StatusOr<ModelInfo> info = registry_.Get(request->name());
+  if (info.ok()) FillModel(*info, *response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(info.status()));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ModelsService::PlanModel(grpc::CallbackServerContext* context,
+                                                   const v1::PlanModelRequest* request, v1::MemoryPlan* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (!plan_pool_.Post([=, this] { reactor->Finish(ToGrpc(Plan(*request, *response))); })) {
+    reactor->Finish(ToGrpc(WithReason(
+        WithRetryAfter(absl::ResourceExhaustedError("too many plans wait"), std::chrono::seconds(5)), "QUEUE_FULL")));
+  }
+  return reactor;
+}
+
+absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const {
+  LoadSpec spec;
+  if (request.has_spec()) {
+    QD_ASSIGN_OR_RETURN(spec, ParseLoadSpec(request.spec()));
+    QD_RETURN_IF_ERROR(CheckPath(spec.path));
+  } else {
+    QD_ASSIGN_OR_RETURN(ModelInfo info, registry_.Get(request.name()));
+    spec = info.spec;
+  }
+  QD_ASSIGN_OR_RETURN(MemoryPlan plan, registry_.Plan(spec));
+  int64_t used = 0;
+  for (const ModelInfo& info : registry_.List()) used += info.memory.total();
+  FillMemoryPlan(plan, registry_.memory_budget_bytes(), used, response);
+  return absl::OkStatus();
+}
+
+// The same answer for a path that is there and one that is not: a client learns nothing of the rest of the disk.
+absl::Status ModelsService::CheckPath(const std::string& path) const {
+  const fs::path wanted = Canonical(path);
+  std::vector<std::string> roots = roots_;
+  for (const ModelInfo& info : registry_.List()) roots.push_back(info.spec.path);
+  for (const std::string& root : roots) {
+    const fs::path below = Canonical(root);
+    if (!wanted.empty() && !below.empty() && IsBelow(wanted, below)) return absl::OkStatus();
+  }
+  return WithReason(WithField(absl::InvalidArgumentError(absl::StrCat("spec.path: ", path,
+                                                                      " is not below a model root of this server")),
+                              "spec.path"),
+                    "FIELD_INVALID");
+}
+
+}  // namespace quantd

@@ -1,0 +1,38 @@
+// The read side of quantd.v1.Models. LoadModel, UnloadModel, GetQuantization and WatchModels are not built yet and answer
+// UNIMPLEMENTED.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <grpcpp/grpcpp.h>
+
+#include "quantd/v1/models.grpc.pb.h"
+#include "scheduler/model_registry.h"
+#include "server/work_pool.h"
+
+namespace quantd {
+
+class ModelsService final : public v1::Models::CallbackService {
+ public:
+  // PlanModel reads no path but those of the registry's models and what lies below `roots`.
+  ModelsService(ModelRegistry& registry, WorkPool& plan_pool, std::vector<std::string> roots)
+      : registry_(registry), plan_pool_(plan_pool), roots_(std::move(roots)) {}
+
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
+                                     v1::Model* response) override;
+  grpc::ServerUnaryReactor* PlanModel(grpc::CallbackServerContext* context, const v1::PlanModelRequest* request,
+                                      v1::MemoryPlan* response) override;
+
+ private:
+  absl::Status Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const;
+  absl::Status CheckPath(const std::string& path) const;
+
+  ModelRegistry& registry_;
+  WorkPool& plan_pool_;
+  const std::vector<std::string> roots_;
+};
+
+}  // namespace quantd

@@ -1,0 +1,59 @@
+// What `quantd serve` can be told, as plain values. Filled from a YAML file (config.h) and from flags (cli/serve.cc).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <absl/status/statusor.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "runtime/model_loader.h"
+#include "scheduler/model_registry.h"
+#include "server/outbox.h"
+
+namespace quantd {
+
+struct ModelOptions {
+  std::string name;
+  LoadSpec spec;
+  QueueLimits queue;
+};
+
+struct HostPort {
+  std::string host = "127.0.0.1";
+  int port = 0;  // 0 = any
+};
+
+struct ServerOptions {
+  std::vector<ModelOptions> models;
+  std::vector<std::string> model_roots;  // PlanModel may read below them
+  RegistryOptions registry;
+  HostPort listen{"127.0.0.1", 8001}, metrics_listen{"127.0.0.1", 9464};
+  bool reflection = true;
+  int max_concurrent_streams = 256;            // of one connection
+  int max_receive_bytes = 16 << 20;            // of one message
+  int codec_threads = 2;
+  Outbox::Limits outbox;
+  Duration drain_timeout = std::chrono::seconds(30);
+  std::string ready_file;
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+// "127.0.0.1:8001", "[::1]:8001", "localhost:0". InvalidArgument.
+absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
+std::string ToString(const HostPort& address);
+// "64MiB", "1.5GB", "4096": bytes, at least 0. InvalidArgument.
+absl::StatusOr<int64_t> ParseBytes(std::string_view text);
+std::string FormatBytes(int64_t bytes);  // "97.3 MiB"
+// "30s", "500ms", "2m", "1.5" (seconds). InvalidArgument.
+absl::StatusOr<Duration> ParseDuration(std::string_view text);
+// "f32", "bf16". InvalidArgument.
+absl::StatusOr<DType> ParseActivations(std::string_view text);
+absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text);
+// A model's name where none was given: the last part of its path, without ".gguf".
+std::string DefaultModelName(const std::string& path);
+// Letters, digits, '-', '_', '.', up to 64 of them: a name is part of a metric's label and of a health service's name.
+absl::Status CheckModelName(std::string_view name);
+
+}  // namespace quantd

@@ -1,0 +1,75 @@
+#include "server/status.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include "base/error.h"
+#include "base/strings.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace quantd {
+
+std::string ReasonOf(const absl::Status& status) {
+  std::string reason = GetReason(status);
+  if (!reason.empty()) return reason;
+  switch (status.code()) {
+    case absl::StatusCode::kOk: return "";
+    case absl::StatusCode::kInvalidArgument: return "FIELD_INVALID";
+    case absl::StatusCode::kUnimplemented: return "NOT_BUILT";
+    case absl::StatusCode::kDataLoss: return "CHECKPOINT_CORRUPT";
+    case absl::StatusCode::kCancelled: return "CLIENT";
+    case absl::StatusCode::kDeadlineExceeded: return "EXPIRED_RUNNING";
+    case absl::StatusCode::kResourceExhausted: return "LIMIT";
+    default: return CodeName(status.code());
+  }
+}
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  std::string message(status.message());
+  google::rpc::Status details;
+  details.set_code(static_cast<int>(status.code()));
+  details.set_message(message);
+  google::rpc::ErrorInfo info;
+  info.set_reason(ReasonOf(status));
+  info.set_domain("quantd");
+  details.add_details()->PackFrom(info);
+  if (std::string field = GetField(status); !field.empty()) {
+    google::rpc::BadRequest bad;
+    auto* violation = bad.add_field_violations();
+    violation->set_field(field);
+    violation->set_description(message);
+    details.add_details()->PackFrom(bad);
+  }
+  if (std::optional<Duration> delay = GetRetryAfter(status)) {
+    google::rpc::RetryInfo retry;
+    auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(*delay).count();
+    *retry.mutable_retry_delay() = google::protobuf::util::TimeUtil::NanosecondsToDuration(ns);
+    details.add_details()->PackFrom(retry);
+  }
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, details.SerializeAsString());
+}
+
+ErrorDetails ReadDetails(const grpc::Status& status) {
+  ErrorDetails out;
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return out;
+  for (const google::protobuf::Any& any : details.details()) {
+    google::rpc::ErrorInfo info;
+    google::rpc::RetryInfo retry;
+    google::rpc::BadRequest bad;
+    if (any.UnpackTo(&info)) {
+      out.reason = info.reason();
+    } else if (any.UnpackTo(&retry)) {
+      out.retry_after =
+          std::chrono::nanoseconds(google::protobuf::util::TimeUtil::DurationToNanoseconds(retry.retry_delay()));
+    } else if (any.UnpackTo(&bad)) {
+      for (const auto& v : bad.field_violations()) out.fields.emplace_back(v.field(), v.description());
+    }
+  }
+  return out;
+}
+
+std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }
+
+}  // namespace quantd
