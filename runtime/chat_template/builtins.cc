@@ -70,8 +70,7 @@ Value Range(Run& run, Args args) {
   for (Int i = 0; i < count; ++i) items.push_back(Value(start + i * step, trusted));
   Value range = MakeSequence(run, Sequence::Kind::kRange, std::move(items));
   if (!run.ok()) return {};
-  range.sequence()->range_repr =
-      "range(" + IntRepr(start) + ", " + IntRepr(stop) + (step == 1 ? "" : ", " + IntRepr(step)) + ")";
+  range.sequence()->range = {start, stop, step};
   return range;
 }
 
@@ -176,6 +175,8 @@ std::optional<Value> Attribute(Run& run, const Value& value, std::string_view na
   auto* s = value.sequence();
   bool bound = (value.text() && IsIn(kStrMethods, name)) || (value.dict() && IsIn(kDictMethods, name)) ||
                (s && s->kind <= Sequence::Kind::kRange && IsIn(kListMethods, name));
+  if (s && s->is_group && name == "grouper") return s->items[0];
+  if (s && s->is_group && name == "list") return s->items[1];
   auto* loop = value.As<std::shared_ptr<Loop>>();
   if (bound || (loop && IsIn(kLoopMethods, name))) return Bind(run, value, name);
   if (loop) return (*loop)->Attribute(run, name);
@@ -245,7 +246,7 @@ Value GetItem(Run& run, const Value& value, const Value& key) {
   if (std::string_view method = FindMethod(key.text()->view()); !method.empty()) {
     return Attribute(run, value, method).value_or(Missing(value, method));
   }
-  bool simple = value.As<std::shared_ptr<Loop>>() || value.As<std::shared_ptr<Namespace>>();
+  bool simple = value.sequence() || value.As<std::shared_ptr<Loop>>() || value.As<std::shared_ptr<Namespace>>();
   std::optional<Value> attribute = simple ? Attribute(run, value, key.text()->view()) : std::nullopt;
   return attribute ? *std::move(attribute) : Missing(value, key.text()->view());
 }
@@ -254,7 +255,9 @@ Value GetSlice(Run& run, const Value& value, const Value& start, const Value& st
   if (auto* u = value.As<Undefined>()) return run.Fail(u->Why());
   auto* s = value.sequence();
   auto* t = value.text();
-  if (!t && !(s && s->kind <= Sequence::Kind::kRange)) return MakeUndefined("a slice of what has none");
+  if (!t && !(s && s->kind <= Sequence::Kind::kRange)) {
+    return run.Fail(absl::StrCat("'", ToAbsl(TypeName(value)), "' object cannot be sliced"));
+  }
   if (!run.Charge(t ? t->size() / 8 : 1)) return {};
   std::vector<size_t> at = t ? CodePointOffsets(t->view()) : std::vector<size_t>();
   auto size = static_cast<Int>(t ? at.size() - 1 : s->items.size());
@@ -262,8 +265,7 @@ Value GetSlice(Run& run, const Value& value, const Value& start, const Value& st
   for (const Value* part : {&start, &stop, &step}) {
     Int ignored = 0;
     if (part->IsNone() || part->AsInt(ignored)) continue;
-    if (auto* u = part->As<Undefined>()) return MakeUndefined(u->Why());
-    return MakeUndefined("slice indices must be integers or None");
+    return run.Fail("slice indices must be integers or None");
   }
   if (!step.IsNone()) step.AsInt(by);
   if (by == 0) return run.Fail("slice step cannot be zero");
@@ -292,7 +294,12 @@ Value GetSlice(Run& run, const Value& value, const Value& start, const Value& st
     }
   }
   if (t) return MakeText(std::move(text));
-  return MakeSequence(run, s->kind == Sequence::Kind::kRange ? Sequence::Kind::kList : s->kind, std::move(items), value.trusted);
+  Value part = MakeSequence(run, s->kind, std::move(items), value.trusted);
+  if (run.ok()) {
+    const auto& [first, ignored, stride] = s->range;
+    part.sequence()->range = {first + from * stride, first + to * stride, by * stride};
+  }
+  return part;
 }
 
 }  // namespace quantd::chat

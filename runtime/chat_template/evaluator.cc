@@ -179,13 +179,16 @@ Evaluator::Flow Evaluator::ExecFor(const Stmt& stmt, std::vector<Value> items, c
   loop->depth0 = depth0;
   for (const Value& item : loop->items) loop->depth = std::max(loop->depth, DepthOf(item) + 1);
   if (loop->depth > kMaxValueDepth) run_.Exhausted("a value nested too deeply");
+  bool completed = false;  // jinja2 runs the else where no body came to its end, be it for a break or a continue
   while (run_.Charge(1) && loop->Advance(run_)) {
     auto inner = std::make_shared<Scope>(scope);
     inner->Set("loop", Value(loop));
     Assign(*stmt.target, loop->current, inner);
-    if (!run_.ok() || Exec(stmt.body, inner) == Flow::kBreak) break;
+    Flow flow = Exec(stmt.body, inner);
+    completed = completed || flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
-  if (loop->index0 < 0 && run_.ok()) return Exec(stmt.orelse, std::make_shared<Scope>(scope));
+  if (!completed && run_.ok()) return Exec(stmt.orelse, std::make_shared<Scope>(scope));
   return Flow::kNext;
 }
 

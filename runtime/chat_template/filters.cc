@@ -467,6 +467,7 @@ Value GroupBy(Run& run, const Value& input, Args& args) {
     Value grouper = KeyOf(run, items[begin], attribute, true, &otherwise);
     std::vector<Value> members(items.begin() + static_cast<ptrdiff_t>(begin), items.begin() + static_cast<ptrdiff_t>(end));
     groups.push_back(MakeSequence(run, Sequence::Kind::kTuple, {std::move(grouper), MakeList(run, std::move(members))}));
+    if (run.ok()) groups.back().sequence()->is_group = true;
     begin = end;
   }
   return MakeList(run, std::move(groups));

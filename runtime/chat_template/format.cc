@@ -266,6 +266,7 @@ Value FormatBraces(Run& run, const Text& format, Args args) {
     size_t head = std::min(field.find_first_of(".["), field.size());
     std::string_view name = field.substr(0, head);
     std::optional<Value> value;
+    if (name.empty() && head < field.size()) return run.Fail("a format field without a name has items");
     if (name.empty() || name.find_first_not_of("0123456789") == std::string_view::npos) {
       size_t index = name.empty() ? next++ : name.size() < 9 ? std::stoul(std::string(name)) : std::string::npos;
       if (index < args.positional.size()) value = args.positional[index];

@@ -101,6 +101,11 @@ class Lexer {
     return end.size() + (i + end.size() < source_.size() && source_[i + end.size()] == '\n' ? 1 : 0);
   }
 
+  // jinja2 misses the end of a raw block or a comment only where something follows its beginning.
+  absl::Status AtEnd(std::string_view message) const {
+    return pos_ < source_.size() ? Error(message) : absl::OkStatus();
+  }
+
   absl::Status Root() {
     size_t tag = pos_;
     while (tag < source_.size() &&
@@ -139,7 +144,8 @@ class Lexer {
         return absl::OkStatus();
       }
     }
-    return Error("missing end of comment tag");
+    Advance(begin);
+    return AtEnd("missing end of comment tag");
   }
 
   // Bytes of "{% raw %}" at the position, or 0.
@@ -169,7 +175,7 @@ class Lexer {
       Advance(i + n - pos_);
       return absl::OkStatus();
     }
-    return Error("missing end of raw directive");
+    return AtEnd("missing end of raw directive");
   }
 
   // Inside {{ }} or {% %}: tokens up to the end, which counts only outside brackets.

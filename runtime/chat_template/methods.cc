@@ -129,25 +129,18 @@ std::vector<Text> SplitAtSpace(const Text& text, Int limit, bool from_right) {
   }
   if (inside) words.emplace_back(begin, text.size());
   std::vector<Text> out;
-  auto count = static_cast<Int>(words.size());
-  if (limit >= 0 && count > limit) {
-    auto kept = static_cast<size_t>(limit);
+  size_t first = 0, last = words.size();  // the words that become parts; what is left of them or after them is one more
+  if (limit >= 0 && static_cast<Int>(words.size()) > limit) {
+    auto parts = static_cast<size_t>(limit);
     if (from_right) {
-      size_t rest = words.size() - kept;
-      out.push_back(text.Sub(Strip(text, nullptr, false, true).size() == 0 ? 0 : text.size() - Strip(text, nullptr, true, false).size(),
-                             words[rest - 1].second));
-      if (kept == 0) out.back() = Strip(text, nullptr, false, true);
-      if (kept == 0) return out;
-      words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(rest));
+      first = words.size() - parts;
+      out.push_back(text.Sub(0, words[first - 1].second));
     } else {
-      Text rest = text.Sub(words[kept].first, text.size());
-      words.resize(kept);
-      for (auto [b, e] : words) out.push_back(text.Sub(b, e));
-      out.push_back(std::move(rest));
-      return out;
+      last = parts;
     }
   }
-  for (auto [b, e] : words) out.push_back(text.Sub(b, e));
+  for (size_t i = first; i < last; ++i) out.push_back(text.Sub(words[i].first, words[i].second));
+  if (last < words.size()) out.push_back(text.Sub(words[last].first, text.size()));
   return out;
 }
 

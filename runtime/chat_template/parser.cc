@@ -556,6 +556,7 @@ class Parser {
       e->kind = E::kNamespaceRef;
       e->attribute = AnyName();
     }
+    if (name == "self" || name == "super") called_.push_back({name, line, /*method=*/false});
     if (name == "varargs" || name == "kwargs" || name == "caller") special_.insert(name);
     e->name = std::move(name);
     return e;

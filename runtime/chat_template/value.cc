@@ -251,7 +251,10 @@ void AppendSequence(Run& run, const Value& value, int depth, Text& out) {
   switch (s.kind) {
     case Sequence::Kind::kList: break;
     case Sequence::Kind::kTuple: open = "(", close = s.items.size() == 1 ? ",)" : ")"; break;
-    case Sequence::Kind::kRange: return out.Append(s.range_repr, value.trusted);
+    case Sequence::Kind::kRange:
+      out.Append("range(" + IntRepr(s.range.start) + ", " + IntRepr(s.range.stop), value.trusted);
+      if (s.range.step != 1) out.Append(", " + IntRepr(s.range.step), value.trusted);
+      return out.Append(")", value.trusted);
     case Sequence::Kind::kKeys: open = "dict_keys([", close = "])"; break;
     case Sequence::Kind::kValues: open = "dict_values([", close = "])"; break;
     case Sequence::Kind::kItems: open = "dict_items([", close = "])"; break;

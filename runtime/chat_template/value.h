@@ -75,7 +75,8 @@ struct Sequence {
   Kind kind = Kind::kList;
   std::vector<Value> items;
   size_t consumed = 0;     // of an iterator: items already taken
-  std::string range_repr;  // of a range
+  struct { Int start = 0, stop = 0, step = 1; } range;  // of a range
+  bool is_group = false;   // a tuple of groupby: its items are also named grouper and list
   int depth = 1;           // 1 + the deepest item's: bounds every walk, and the destructor
 };
 
