@@ -146,8 +146,8 @@ class HeaderReader : public StrictReader {
       case State::kTop: return TopKey(key);
       case State::kMetadata:
         metadata_key_ = key;
-        if (metadata.contains(key)) return Fail(absl::StrCat(Place(), ": twice"));
-        return Go(State::kMetadataText);
+        state_ = State::kMetadataText;
+        return !metadata.contains(key) || Fail(absl::StrCat(Place(), ": twice"));
       default: return TensorKey(key);
     }
   }
