@@ -1,5 +1,6 @@
-// What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker thread
-// (OnRejected: on the caller's), never blocks. All durations come from one steady clock.
+// What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker thread;
+// OnRejected, and OnEnded of a request that never reached the worker, on their caller's. Never blocks. All durations come
+// from one steady clock.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,407 @@
+#include "scheduler/llm_engine.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/strings.h"
+#include "runtime/stream_decoder.h"
+#include "scheduler/stop_matcher.h"
+
+namespace quantd {
+namespace {
+
+SchedulerOptions MakeSchedulerOptions(const LlmEngineOptions& options) {
+  const LlmLimits& limits = options.port.limits;
+  SchedulerOptions o;
+  o.max_batch_tokens = limits.max_batch_tokens;
+  o.max_sequences = limits.max_sequences;
+  o.max_context = limits.max_context;
+  o.kv_blocks = limits.kv_blocks;
+  o.block_tokens = static_cast<int>(limits.kv_block_tokens);
+  o.ageing = options.ageing;
+  o.max_preemptions = options.max_preemptions;
+  return o;
+}
+
+bool Contains(std::span<const int32_t> ids, int32_t id) { return std::ranges::find(ids, id) != ids.end(); }
+
+// Follows a change within about ten measurements.
+void Smooth(double& mean, double value) { mean = mean == 0 ? value : mean + (value - mean) / 10; }
+
+FinishReason ReasonOf(EndCause cause) {
+  switch (cause) {
+    case EndCause::kContextFull:
+      return FinishReason::kContextFull;
+    case EndCause::kTimeLimit:
+      return FinishReason::kTimeLimit;
+    default:
+      return FinishReason::kMaxTokens;
+  }
+}
+
+}  // namespace
+
+struct LlmEngine::Request {
+  Request(LlmSubmission s, const Tokenizer& tokenizer)
+      : request(std::move(s.request)),
+        sink(std::move(s.sink)),
+        prompt_tokens(static_cast<int64_t>(request.prompt.size())),
+        decoder(tokenizer,
+                {.skip_special_tokens = request.skip_special_tokens, .at_text_start = request.prompt_is_text_start}),
+        stops(request.stopping.stop) {}
+
+  LlmRequest request;  // its prompt is the scheduler's
+  std::shared_ptr<LlmSink> sink;
+  int64_t prompt_tokens, cached_tokens = 0, new_tokens = 0;
+  StreamDecoder decoder;
+  StopMatcher stops;
+  std::vector<int32_t> end_ids;  // not to be chosen before min_new_tokens
+  Delta pending;
+  std::optional<OutputEnd> end;  // set where the content ended the output
+  std::optional<TimePoint> started;
+  TimePoint last_token{};
+  Timing timing;
+};
+
+struct LlmEngine::Farewell {
+  std::shared_ptr<LlmSink> sink;
+  absl::Status status;
+  Usage usage;
+  Timing timing;
+};
+
+LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runner)
+    : eos_token_ids_(options.eos_token_ids),
+      tokenizer_(*options.tokenizer),
+      clock_(options.port.clock),
+      port_(std::make_shared<LlmPort>(options.port, this)),
+      runner_(std::move(runner)),
+      scheduler_(MakeSchedulerOptions(options)) {
+  const LlmLimits& limits = port_->limits();
+  const size_t tokens = static_cast<size_t>(limits.max_batch_tokens);
+  const size_t sequences = static_cast<size_t>(limits.max_sequences);
+  const int64_t blocks = (limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens;
+  token_ids_.resize(tokens);
+  positions_.resize(tokens);
+  seq_starts_.resize(sequences + 1);
+  block_tables_.resize(sequences * static_cast<size_t>(blocks));
+  logit_rows_.resize(sequences);
+  sampling_.resize(sequences);
+  results_.resize(sequences);
+  outputs_.reserve(sequences);
+  Publish(clock_(), /*stepped=*/false);
+}
+LlmEngine::~LlmEngine() { QD_CHECK(requests_.empty()); }
+
+void LlmEngine::Submit(LlmSubmission submission) {
+  const SequenceId id = submission.signals->id();
+  auto owned = std::make_unique<Request>(std::move(submission), tokenizer_);
+  Request& r = *owned;
+  const StopConditions& stopping = r.request.stopping;
+  if (!stopping.ignore_eos) r.end_ids = eos_token_ids_;
+  r.end_ids.insert(r.end_ids.end(), stopping.stop_token_ids.begin(), stopping.stop_token_ids.end());
+  requests_.emplace(id, std::move(owned));
+
+  SequenceSpec spec;
+  spec.id = id;
+  spec.priority = r.request.priority;
+  spec.prompt = std::move(r.request.prompt);
+  spec.max_new_tokens = stopping.max_new_tokens;
+  spec.cache_salt = r.request.cache_salt;
+  spec.bypass_prefix_cache = r.request.bypass_prefix_cache;
+  spec.arrival = r.request.arrival;
+  spec.deadline = r.request.deadline;
+  if (r.request.max_queue_time) spec.start_by = spec.arrival + *r.request.max_queue_time;
+  if (stopping.time_limit) spec.finish_by = spec.arrival + *stopping.time_limit;
+  r.sink->OnAccepted(scheduler_.waiting());
+  scheduler_.On(Submitted{std::move(spec)});
+  Publish(clock_(), /*stepped=*/false);
+}
+
+void LlmEngine::Cancel(SequenceId id) { Finish(scheduler_.On(Cancelled{id}), absl::OkStatus()); }
+
+void LlmEngine::ReaderReady(SequenceId id) { scheduler_.On(quantd::ReaderReady{id}); }
+
+void LlmEngine::Tick(TimePoint now) {
+  const Actions actions = scheduler_.Tick(now);
+  if (!actions.empty()) Finish(actions, absl::OkStatus());
+}
+
+std::optional<Offer> LlmEngine::Peek(TimePoint now) const {
+  const std::optional<StepOffer> step = scheduler_.Peek(now);
+  if (!step) return std::nullopt;
+  Offer offer;
+  offer.priority = step->priority;
+  offer.deadline = step->deadline;
+  return offer;
+}
+
+void LlmEngine::EndAll(const absl::Status& status) {
+  while (!requests_.empty()) {
+    for (const Ended& ended : scheduler_.On(Cancelled{requests_.begin()->first})) Finish(ended, status);
+  }
+  Publish(clock_(), /*stepped=*/false);
+}
+
+void LlmEngine::Run() {
+  const TimePoint now = clock_();
+  Tick(now);
+  const StepPlan& plan = scheduler_.Plan(now);
+  const TimePoint begin = clock_();
+  if (plan.empty()) return;
+  const LlmStepInput input = MakeInput(plan);
+  const absl::Status status = runner_->Step(input, std::span(results_).first(input.logit_rows.size()));
+  const TimePoint end = clock_();
+
+  const Duration took = end - begin;
+  NotePlan(plan, begin);
+  for (const PlannedSequence& s : plan.sequences) At(s.id).timing.compute += took;
+  if (!status.ok()) {
+    Finish(scheduler_.On(StepDone{.ok = false, .outputs = {}}), status);
+    return;
+  }
+  Smooth(seconds_per_token_, ToSeconds(took) / static_cast<double>(plan.tokens));
+  const int64_t sequences = static_cast<int64_t>(plan.sequences.size());
+  const bool prefill = std::ranges::none_of(plan.sequences, [](const auto& s) { return s.tokens.size() == 1; });
+  const StepPhase phase = plan.tokens == sequences ? StepPhase::kDecode
+                          : prefill                ? StepPhase::kPrefill
+                                                   : StepPhase::kMixed;
+  port_->observer().OnStep(phase, plan.tokens, sequences, took);
+  TakeTokens(plan, end);
+  const Actions actions = scheduler_.On(StepDone{.ok = true, .outputs = outputs_});
+  for (const Ended& ended : actions) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
+  Deliver(plan);
+  Publish(end, /*stepped=*/true);
+}
+
+void LlmEngine::NotePlan(const StepPlan& plan, TimePoint now) {
+  EngineObserver& observer = port_->observer();
+  for (const StepPlan::Started& s : plan.started) {
+    Request& r = At(s.id);
+    r.started = now;
+    r.cached_tokens = s.cached_tokens;
+    r.timing.queued = now - r.request.arrival;
+    port_->LeaveQueue(r.prompt_tokens);
+    observer.OnStarted(r.request.priority, r.timing.queued);
+    if (s.looked_up) observer.OnPrefixLookup(r.prompt_tokens, s.cached_tokens);
+  }
+  for (const StepPlan::Preempted& p : plan.preempted) observer.OnPreempted(p.lost_tokens);
+}
+
+// Allocates nothing.
+LlmStepInput LlmEngine::MakeInput(const StepPlan& plan) {
+  size_t width = 0;
+  for (const PlannedSequence& s : plan.sequences) width = std::max(width, s.block_table.size());
+  size_t token = 0, sequence = 0, row = 0;
+  for (const PlannedSequence& s : plan.sequences) {
+    seq_starts_[sequence] = static_cast<int32_t>(token);
+    auto table = std::span(block_tables_).subspan(sequence * width, width);
+    std::ranges::fill(std::ranges::copy(s.block_table, table.begin()).out, table.end(), 0);
+    for (size_t i = 0; i < s.tokens.size(); ++i, ++token) {
+      token_ids_[token] = s.tokens[i];
+      positions_[token] = static_cast<int32_t>(s.first) + static_cast<int32_t>(i);
+    }
+    ++sequence;
+    if (!s.wants_token) continue;
+    const Request& r = At(s.id);
+    logit_rows_[row] = static_cast<int32_t>(token) - 1;
+    sampling_[row] = {.params = r.request.sampling,
+                      .output_index = 0,
+                      .position = static_cast<uint64_t>(positions_[token - 1]) + 1,
+                      .suppressed_ids = {}};
+    if (r.new_tokens < r.request.stopping.min_new_tokens) sampling_[row].suppressed_ids = r.end_ids;
+    ++row;
+  }
+  seq_starts_[sequence] = static_cast<int32_t>(token);
+  LlmStepInput input;
+  input.token_ids = std::span(token_ids_).first(token);
+  input.positions = std::span(positions_).first(token);
+  input.seq_starts = std::span(seq_starts_).first(sequence + 1);
+  input.block_tables = std::span(block_tables_).first(sequence * width);
+  input.block_table_width = static_cast<int64_t>(width);
+  input.logit_rows = std::span(logit_rows_).first(row);
+  input.sampling = std::span(sampling_).first(row);
+  return input;
+}
+
+void LlmEngine::TakeTokens(const StepPlan& plan, TimePoint now) {
+  outputs_.clear();
+  for (const PlannedSequence& s : plan.sequences) {
+    if (!s.wants_token) continue;
+    const int32_t token = results_[outputs_.size()].token;
+    const bool stopped = token >= 0 && TakeToken(At(s.id), token, now);
+    outputs_.push_back({s.id, token, stopped});
+  }
+}
+
+// True where the content ends the output: an end token or a stop text.
+bool LlmEngine::TakeToken(Request& r, int32_t token, TimePoint now) {
+  if (r.new_tokens++ == 0) {
+    r.timing.first_output = now - r.request.arrival;
+    r.timing.prefill = now - *r.started;
+    port_->observer().OnFirstToken(r.timing.first_output);
+    r.sink->OnPrompt(r.prompt_tokens, r.cached_tokens);
+  } else {
+    port_->observer().OnInterToken(now - r.last_token);
+  }
+  r.last_token = now;
+  r.pending.token_ids.push_back(token);
+  const StopConditions& stopping = r.request.stopping;
+  if (Contains(r.end_ids, token)) {
+    if (stopping.include_stop) TakeText(r, token);
+    if (!r.end) {
+      const bool asked_for = Contains(stopping.stop_token_ids, token);
+      r.end = OutputEnd{.reason = asked_for ? FinishReason::kStopToken : FinishReason::kEos,
+                        .stop_token_id = token,
+                        .stop_text = {},
+                        .new_tokens = 0};
+    }
+    return true;
+  }
+  TakeText(r, token);
+  return r.end.has_value();
+}
+
+void LlmEngine::TakeText(Request& r, int32_t token) {
+  std::string text = r.decoder.Append(token);
+  const StopConditions& stopping = r.request.stopping;
+  if (stopping.stop.empty() || r.new_tokens < stopping.min_new_tokens) {
+    r.pending.text += text;
+    return;
+  }
+  StopMatcher::Result result = r.stops.Append(text);
+  r.pending.text += result.text;
+  if (!result.matched) return;
+  if (stopping.include_stop) r.pending.text += *result.matched;
+  r.end =
+      OutputEnd{.reason = FinishReason::kStopText, .stop_token_id = -1, .stop_text = *result.matched, .new_tokens = 0};
+}
+
+// To the readers of the step's sequences that have not ended. A delta without text waits for the text.
+void LlmEngine::Deliver(const StepPlan& plan) {
+  for (const PlannedSequence& s : plan.sequences) {
+    const auto it = requests_.find(s.id);
+    if (it == requests_.end()) continue;
+    Request& r = *it->second;
+    if (r.pending.text.empty()) continue;
+    if (static_cast<int64_t>(r.pending.token_ids.size()) < r.request.stream_interval) continue;
+    const LlmSink::Flow flow = r.sink->OnDelta(std::exchange(r.pending, {}));
+    if (flow == LlmSink::Flow::kFull) scheduler_.On(ReaderBlocked{s.id});
+  }
+}
+
+void LlmEngine::Finish(std::span<const Ended> ended, const absl::Status& step) {
+  for (const Ended& e : ended) Finish(e, StatusOf(e.cause, step));
+  Publish(clock_(), /*stepped=*/!step.ok());
+}
+
+void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
+  const auto it = requests_.find(ended.id);
+  const std::unique_ptr<Request> owned = std::move(it->second);
+  requests_.erase(it);
+  Request& r = *owned;
+  const TimePoint now = clock_();
+  r.timing.total = now - r.request.arrival;
+  r.timing.preemptions = ended.preemptions;
+  if (r.started) {
+    Smooth(service_seconds_, ToSeconds(now - *r.started));
+  } else {
+    r.timing.queued = r.timing.total;
+    port_->LeaveQueue(r.prompt_tokens);
+  }
+  std::string reason = GetReason(status);
+  if (status.ok()) {
+    FinishOutput(r, ended);
+    reason = Name(r.end->reason);
+  }
+  const Usage usage{.prompt_tokens = r.prompt_tokens, .cached_tokens = r.cached_tokens, .new_tokens = r.new_tokens};
+  RequestRecord record;
+  record.id = r.request.id;
+  record.priority = r.request.priority;
+  record.code = status.code();
+  record.reason = reason;
+  record.usage = usage;
+  record.timing = r.timing;
+  port_->observer().OnEnded(record);
+  farewells_.push_back({std::move(r.sink), status, usage, r.timing});
+}
+
+// The last delta, held-back text included, and the end.
+void LlmEngine::FinishOutput(Request& r, const Ended& ended) {
+  if (!r.end) r.end = OutputEnd{.reason = ReasonOf(ended.cause), .stop_token_id = -1, .stop_text = {}, .new_tokens = 0};
+  r.end->new_tokens = r.new_tokens;
+  if (r.end->reason != FinishReason::kStopText) {
+    const StopMatcher::Result rest = r.stops.Append(r.decoder.Flush());
+    r.pending.text += rest.text + rest.matched.value_or(r.stops.Flush());
+  }
+  if (!r.pending.text.empty() || !r.pending.token_ids.empty()) r.sink->OnDelta(std::exchange(r.pending, {}));
+  r.sink->OnOutputEnd(*r.end);
+}
+
+absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const {
+  switch (cause) {
+    case EndCause::kStopped:
+    case EndCause::kMaxTokens:
+    case EndCause::kContextFull:
+    case EndCause::kTimeLimit:
+      return absl::OkStatus();
+    case EndCause::kCancelled:
+      return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
+    case EndCause::kExpiredInQueue:
+      return WithReason(absl::DeadlineExceededError("the deadline passed in the queue"), "EXPIRED_IN_QUEUE");
+    case EndCause::kExpiredRunning:
+      return WithReason(absl::DeadlineExceededError("the deadline passed while generating"), "EXPIRED_RUNNING");
+    case EndCause::kQueueTimeout:
+      return WithRetryAfter(
+          WithReason(absl::ResourceExhaustedError("max_queue_time passed before the first step"), "QUEUE_TIMEOUT"),
+          port_->RetryDelay());
+    case EndCause::kNotFinite:
+      return WithReason(absl::InternalError("the model's logits are not finite"), "NAN_LOGITS");
+    case EndCause::kStepFailed:
+      return WithReason(absl::InternalError(absl::StrCat("the step failed: ", step.message())), "STEP_FAILED");
+  }
+  return absl::InternalError("unknown end");
+}
+
+// Tells the outside how things stand, then says goodbye to who has ended: whoever hears OnDone finds the numbers up to
+// date.
+void LlmEngine::Publish(TimePoint now, bool stepped) {
+  const BlockManager& blocks = scheduler_.blocks();
+  EngineLoad load;
+  load.running = scheduler_.running();
+  load.waiting = scheduler_.waiting();
+  load.waiting_tokens = scheduler_.waiting_tokens();
+  load.blocks_used = blocks.used();
+  load.blocks_cached = blocks.cached();
+  load.blocks_free = blocks.free();
+  // A place becomes free every service time / max_sequences (Little's law); the prompts must be computed in any case.
+  const double places =
+      static_cast<double>(load.waiting) * service_seconds_ / static_cast<double>(port_->limits().max_sequences);
+  const double prompts = static_cast<double>(load.waiting_tokens) * seconds_per_token_;
+  load.estimated_queue_time = FromSeconds(std::max(places, prompts));
+  port_->Publish(load);
+  port_->PublishWork(now, scheduler_.Peek(now).has_value(), stepped);
+
+  EngineGauges gauges;
+  gauges.running = load.running;
+  gauges.waiting = load.waiting;
+  gauges.waiting_tokens = load.waiting_tokens;
+  gauges.blocks_used = load.blocks_used;
+  gauges.blocks_cached = load.blocks_cached;
+  gauges.blocks_free = load.blocks_free;
+  gauges.estimated_queue_seconds = ToSeconds(load.estimated_queue_time);
+  if (const auto oldest = scheduler_.oldest_waiting()) {
+    gauges.oldest_waiting_seconds = std::max(0.0, ToSeconds(now - *oldest));
+  }
+  port_->observer().OnGauges(gauges);
+
+  for (Farewell& f : std::exchange(farewells_, {})) {
+    f.sink->OnDone(f.status, f.usage, f.timing);
+    port_->Finished();
+  }
+}
+
+}  // namespace quantd

@@ -1,0 +1,222 @@
+#include "scheduler/llm_port.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "scheduler/llm_engine.h"
+
+namespace quantd {
+namespace {
+
+// Adds `amount` unless the sum would pass `limit`.
+bool TakeUpTo(std::atomic<int64_t>& value, int64_t amount, int64_t limit) {
+  int64_t seen = value.load();
+  do {
+    if (amount > limit - seen) return false;
+  } while (!value.compare_exchange_weak(seen, seen + amount));
+  return true;
+}
+
+}  // namespace
+
+Reservation& Reservation::operator=(Reservation&& o) noexcept {
+  if (this != &o) {
+    if (owner_ != nullptr) owner_->Release(tokens_);
+    owner_ = std::exchange(o.owner_, nullptr);
+    tokens_ = std::exchange(o.tokens_, 0);
+  }
+  return *this;
+}
+
+Reservation::~Reservation() {
+  if (owner_ != nullptr) owner_->Release(tokens_);
+}
+
+void RequestSignals::Notify() {
+  if (notified_.exchange(true)) return;
+  mailbox_->Post([self = shared_from_this()] { self->Deliver(); });
+}
+
+void RequestSignals::Deliver() {
+  notified_ = false;  // before the flags are read: whoever sets one later posts anew
+  if (cancelled_.exchange(false)) engine_->Cancel(id_);
+  if (reader_ready_.exchange(false)) engine_->ReaderReady(id_);
+}
+
+absl::StatusOr<Reservation> LlmPort::Reserve(int64_t estimated_tokens) {
+  estimated_tokens = std::max<int64_t>(estimated_tokens, 0);
+  if (draining_) return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
+  if (!TakeUpTo(waiting_requests_, 1, options_.limits.queue.max_waiting_requests)) {
+    return Refuse(
+        WithRetryAfter(
+            WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                           "the queue holds its most of ", options_.limits.queue.max_waiting_requests, " requests")),
+                       "QUEUE_FULL"),
+            RetryDelay()),
+        "queue_full");
+  }
+  if (!TakeTokens(estimated_tokens)) {
+    --waiting_requests_;
+    return Refuse(
+        WithRetryAfter(WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                                      "about ", estimated_tokens, " prompt tokens do not fit into the queue's ",
+                                      options_.limits.queue.max_waiting_tokens)),
+                                  "TOKEN_BUDGET"),
+                       RetryDelay()),
+        "token_budget");
+  }
+  return Reservation(this, estimated_tokens);
+}
+
+absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation reservation, LlmRequest request,
+                                                                std::shared_ptr<LlmSink> sink) {
+  QD_CHECK(reservation.held() && sink != nullptr);
+  const TimePoint now = options_.clock();
+  QD_RETURN_IF_ERROR(Check(request, now));
+  const int64_t tokens = static_cast<int64_t>(request.prompt.size());
+  const int64_t reserved = reservation.tokens();
+  if (tokens > reserved && !TakeTokens(tokens - reserved)) {
+    return Refuse(
+        WithRetryAfter(
+            WithReason(absl::ResourceExhaustedError(absl::StrCat(tokens, " prompt tokens do not fit into the queue's ",
+                                                                 options_.limits.queue.max_waiting_tokens)),
+                       "TOKEN_BUDGET"),
+            RetryDelay()),
+        "token_budget");
+  }
+  if (tokens < reserved) waiting_tokens_ -= reserved - tokens;
+  Consume(reservation);
+  auto signals = std::make_shared<RequestSignals>(engine_, options_.mailbox, ++last_id_);
+  {
+    MutexLock lock(idle_mutex_);
+    ++live_;
+  }
+  int64_t none = 0;
+  work_since_.compare_exchange_strong(none, now.time_since_epoch().count());
+  auto mail = [engine = engine_, submission = std::make_shared<LlmSubmission>(
+                                     LlmSubmission{std::move(request), std::move(sink), signals})] {
+    engine->Submit(std::move(*submission));
+  };
+  // Asked after `live_` rose, so that whoever drains either refuses this request or waits for it.
+  if (draining_ || !options_.mailbox->Post(std::move(mail))) {
+    Release(tokens);
+    Finished();
+    return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
+  }
+  return signals;
+}
+
+absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
+  const LlmLimits& limits = options_.limits;
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  if (prompt == 0) {
+    return WithField(
+        WithReason(absl::InvalidArgumentError("the prompt has no tokens, expected at least one"), "FIELD_INVALID"),
+        "input");
+  }
+  for (int32_t id : request.prompt) {
+    if (id < 0 || id >= limits.vocab_size) {
+      return WithField(WithReason(absl::InvalidArgumentError(
+                                      absl::StrCat("token id ", id, ", expected 0 to ", limits.vocab_size - 1)),
+                                  "FIELD_INVALID"),
+                       "input");
+    }
+  }
+  const int64_t wanted = prompt + std::max<int64_t>(request.stopping.max_new_tokens, 1);
+  if (wanted > limits.max_context) {
+    return Refuse(WithReason(absl::InvalidArgumentError(absl::StrCat(
+                                 "prompt of ", prompt, " tokens and max_new_tokens of ",
+                                 request.stopping.max_new_tokens, " exceed the context of ", limits.max_context)),
+                             "CONTEXT_TOO_LONG"),
+                  "too_large");
+  }
+  if (wanted > limits.kv_blocks * limits.kv_block_tokens + 1) {
+    return Refuse(
+        WithReason(absl::FailedPreconditionError(absl::StrCat(
+                       "prompt of ", prompt, " tokens and max_new_tokens of ", request.stopping.max_new_tokens,
+                       " can never fit in the KV cache of ", limits.kv_blocks * limits.kv_block_tokens, " tokens")),
+                   "EXCEEDS_CAPACITY"),
+        "too_large");
+  }
+  if (request.deadline && *request.deadline <= now) {
+    return Refuse(WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),
+                             "EXPIRED_IN_QUEUE"),
+                  "deadline");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LlmPort::Refuse(absl::Status status, std::string_view label) const {
+  options_.observer->OnRejected(label);
+  return status;
+}
+
+void LlmPort::RecordEnded(const LlmRequest& request, const absl::Status& status) {
+  const std::string reason = GetReason(status);
+  RequestRecord record;
+  record.id = request.id;
+  record.priority = request.priority;
+  record.code = status.code();
+  record.reason = reason;
+  record.usage.prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  record.timing.total = std::max(Duration::zero(), options_.clock() - request.arrival);
+  options_.observer->OnEnded(record);
+}
+
+EngineLoad LlmPort::load() const {
+  MutexLock lock(load_mutex_);
+  return load_;
+}
+
+bool LlmPort::WaitUntilIdle(TimePoint deadline) {
+  MutexLock lock(idle_mutex_);
+  while (live_ > 0) {
+    if (!idle_.WaitUntil(idle_mutex_, deadline) && live_ > 0) return false;
+  }
+  return true;
+}
+
+Duration LlmPort::step_age() const {
+  const int64_t since = work_since_;
+  if (since == 0) return Duration::zero();
+  return std::max(Duration::zero(), options_.clock() - TimePoint(Duration(since)));
+}
+
+void LlmPort::Finished() {
+  MutexLock lock(idle_mutex_);
+  if (--live_ == 0) idle_.NotifyAll();
+}
+
+void LlmPort::Publish(const EngineLoad& load) {
+  MutexLock lock(load_mutex_);
+  load_ = load;
+}
+
+void LlmPort::PublishWork(TimePoint now, bool has_work, bool stepped) {
+  if (!has_work) {
+    work_since_ = 0;
+  } else if (stepped || work_since_ == 0) {
+    work_since_ = now.time_since_epoch().count();
+  }
+}
+
+void LlmPort::Release(int64_t tokens) {
+  --waiting_requests_;
+  waiting_tokens_ -= tokens;
+}
+
+bool LlmPort::TakeTokens(int64_t tokens) {
+  return TakeUpTo(waiting_tokens_, tokens, options_.limits.queue.max_waiting_tokens);
+}
+
+// A second where nothing has been measured yet: long enough not to be a busy loop, short enough to be tried again.
+Duration LlmPort::RetryDelay() const {
+  const Duration estimate = load().estimated_queue_time;
+  if (estimate <= Duration::zero()) return std::chrono::seconds(1);
+  return std::clamp<Duration>(estimate, std::chrono::milliseconds(50), std::chrono::minutes(1));
+}
+
+}  // namespace quantd

@@ -1,0 +1,139 @@
+#include "scheduler/worker.h"
+
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace quantd {
+namespace {
+
+// One result that another thread waits for.
+class Done {
+ public:
+  void Set() {
+    MutexLock lock(mutex_);
+    done_ = true;
+    changed_.NotifyAll();  // under the lock: the waiter destroys this as soon as it can look
+  }
+  void Wait() {
+    MutexLock lock(mutex_);
+    while (!done_) changed_.Wait(mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool done_ QD_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(std::string_view backend_kind, const BackendOptions& options) {
+  std::unique_ptr<Worker> worker(new Worker(std::make_shared<Mailbox>()));
+  absl::Status made;
+  Done ready;
+  worker->thread_ = std::thread([w = worker.get(), kind = std::string(backend_kind), options, &made, &ready] {
+    absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(kind, options);
+    const bool ok = backend.ok();
+    if (ok) {
+      w->backend_ = std::move(*backend);
+      w->device_ = w->backend_->device();
+      w->PublishMemory();
+    }
+    made = backend.status();
+    ready.Set();
+    if (ok) w->Loop();
+  });
+  ready.Wait();
+  if (!made.ok()) return made;
+  return worker;
+}
+
+Worker::~Worker() {
+  mailbox_->Close();
+  thread_.join();
+}
+
+MemorySnapshot Worker::memory() const {
+  MutexLock lock(memory_mutex_);
+  return memory_;
+}
+
+void Worker::PublishMemory() {
+  MemorySnapshot snapshot = backend_->memory();
+  MutexLock lock(memory_mutex_);
+  memory_ = std::move(snapshot);
+}
+
+bool Worker::RunOnDevice(const std::function<void()>& work) {
+  if (std::this_thread::get_id() == thread_.get_id()) {
+    work();
+    PublishMemory();
+    return true;
+  }
+  Done done;
+  const bool posted = mailbox_->Post([&] {
+    work();
+    PublishMemory();
+    done.Set();
+  });
+  if (posted) done.Wait();
+  return posted;
+}
+
+void Worker::AddEngine(std::unique_ptr<Engine> engine) {
+  QD_CHECK(std::this_thread::get_id() == thread_.get_id());
+  engines_.push_back(std::move(engine));
+}
+
+void Worker::EndAll(const absl::Status& status) {
+  for (const auto& engine : engines_) engine->EndAll(status);
+}
+
+void Worker::Loop() {
+  bool busy = false;
+  while (!mailbox_->closed()) {
+    for (Mailbox::Mail& mail : mailbox_->Take(busy ? TimePoint::min() : NextWakeup())) {
+      mail();
+      mail = nullptr;  // what it holds goes now, in order
+    }
+    const TimePoint now = Now();
+    for (const auto& engine : engines_) engine->Tick(now);
+    busy = RunQuantum();
+  }
+  for (Mailbox::Mail& mail : mailbox_->Take(TimePoint::min())) mail();
+  const absl::Status end = WithReason(absl::CancelledError("the daemon ends"), "OPERATOR");
+  EndAll(end);
+  engines_.clear();
+  backend_.reset();
+}
+
+bool Worker::RunQuantum() {
+  const TimePoint now = Now();
+  offers_.clear();
+  for (size_t i = 0; i < engines_.size(); ++i) {
+    std::optional<Offer> offer = engines_[i]->Peek(now);
+    if (!offer) continue;
+    offer->engine = static_cast<int>(i);
+    offers_.push_back(*offer);
+  }
+  const int pick = PickQuantum(offers_, shares_);
+  if (pick < 0) return false;
+  const Offer& offer = offers_[static_cast<size_t>(pick)];
+  engines_[static_cast<size_t>(offer.engine)]->Run();
+  shares_.Charge(offer.engine, offer.priority, ToSeconds(Now() - now));
+  return true;
+}
+
+TimePoint Worker::NextWakeup() const {
+  TimePoint first = TimePoint::max();
+  for (const auto& engine : engines_) {
+    if (const std::optional<TimePoint> t = engine->NextWakeup()) first = std::min(first, *t);
+  }
+  return first;
+}
+
+}  // namespace quantd
