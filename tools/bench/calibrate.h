@@ -57,6 +57,7 @@ __attribute__((target("avx2,fma"))) inline float FmaLoop(int64_t rounds) {
   for (int i = 0; i < 10; ++i) acc[i] = _mm256_set1_ps(static_cast<float>(i));
   __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-6f);
   for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 10  // or the sums live in memory at -O2
     for (int i = 0; i < 10; ++i) acc[i] = _mm256_fmadd_ps(acc[i], a, b);
     asm volatile("" : "+x"(a));
   }
@@ -68,6 +69,7 @@ __attribute__((target("avx2"))) inline int Int8Loop(int64_t rounds) {
   __m256i acc[8] = {}, w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5);
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       asm volatile("" : "+x"(x));  // the product is not a constant
       acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones));
