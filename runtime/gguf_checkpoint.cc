@@ -204,7 +204,20 @@ class GgufStore : public WeightStore {
         UnpackRow(tensor.type, {rows.data() + r * row_bytes, static_cast<size_t>(row_bytes)}, to, matrix);
       }
     }
+    QD_RETURN_IF_ERROR(CheckFinite(matrix.scales, n));
+    QD_RETURN_IF_ERROR(CheckFinite(matrix.zeros, n));
     return matrix;
+  }
+
+  // Scales and minima as they are stored, f16 [N, G]. Float weights are checked where they are converted.
+  static absl::Status CheckFinite(const std::vector<uint8_t>& params, int64_t n) {
+    for (size_t i = 0; i < params.size(); i += 2) {
+      // An exponent of all ones: infinity or NaN.
+      if ((params[i + 1] & 0x7c) == 0x7c) {
+        return absl::DataLossError(absl::StrCat("a scale of row ", i / (params.size() / static_cast<size_t>(n)), " is not finite"));
+      }
+    }
+    return absl::OkStatus();
   }
 
   std::unique_ptr<ByteSource> source_;

@@ -313,6 +313,20 @@ TEST(GgufModel, UndoesThePermutationOfQAndK) {
   EXPECT_EQ(model->weights->Read("nothing").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(GgufModel, ScaleThatIsNotFiniteIsDataLoss) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  std::string blocks(4 * 2 * 20, '\0');  // Q4_1 [4, 64]
+  blocks[2 * 40 + 20 + 3] = 0x7c;         // the minimum of row 2's second block: infinity
+  writer.AddTensor("output.weight", {64, 4}, 3, blocks);
+  const std::string bytes = writer.Finish();
+  absl::StatusOr<GgufModel> model = Open(bytes);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::Status status = model->weights->Read("lm_head.weight").status();
+  EXPECT_EQ(status.code(), kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("output.weight: a scale of row 2 is not finite"));
+}
+
 TEST(GgufModel, WritesHfConfig) {
   Writer writer;
   AddTinyLlamaMetadata(writer);
