@@ -1,0 +1,101 @@
+// Special and added tokens: found in a text before anything is normalized, split or merged.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/status/statusor.h>
+
+#include "runtime/split_pattern.h"
+
+namespace quantd {
+
+// The flags are those of Hugging Face `tokenizers`' AddedToken.
+struct AddedToken {
+  std::string content;
+  int32_t id = 0;
+  bool special = false;      // recognised in trusted text only, skipped in output
+  bool single_word = false;  // not within a word
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // and after it
+  bool normalized = false;   // compared with the normalized text
+};
+
+// A stretch of a text: a token, or text between tokens (id -1).
+struct TextSegment {
+  ByteRange range;
+  int32_t id;
+};
+
+// Finds a set of tokens, leftmost first, the longest of those that start at one place. Immutable; any thread.
+class AddedTokenFinder {
+ public:
+  AddedTokenFinder();
+  bool empty() const { return tokens_.empty(); }
+  // `content` is what is compared: the token's text, normalized where the token is. Empty content is never found.
+  void Add(std::string_view content, const AddedToken& token);
+
+  // Cuts `text` (valid UTF-8). A special token is found only where `is_trusted(begin, end)` says that its bytes are one
+  // trusted stretch.
+  template <typename IsTrusted>
+  void Find(std::string_view text, const IsTrusted& is_trusted, std::vector<TextSegment>& segments) const {
+    segments.clear();
+    uint32_t done = 0;
+    for (uint32_t pos = 0; pos < text.size();) {
+      const std::optional<Match> match = LongestAt(text, pos, is_trusted);
+      if (!match) {
+        ++pos;
+        continue;
+      }
+      pos = match->end;
+      ByteRange range{match->begin, match->end};
+      if (match->token->single_word && !IsSingleWord(text, range)) continue;
+      Strip(text, *match->token, done, range);
+      if (done < range.begin) segments.push_back({{done, range.begin}, -1});
+      segments.push_back({range, match->token->id});
+      done = range.end;
+      pos = done;
+    }
+    if (done < text.size()) segments.push_back({{done, static_cast<uint32_t>(text.size())}, -1});
+  }
+
+ private:
+  struct Flags {
+    int32_t id;
+    bool special, single_word, lstrip, rstrip;
+  };
+  struct Match {
+    uint32_t begin, end;
+    const Flags* token;
+  };
+
+  template <typename IsTrusted>
+  std::optional<Match> LongestAt(std::string_view text, uint32_t pos, const IsTrusted& is_trusted) const {
+    std::optional<Match> longest;
+    uint32_t node = 0;
+    for (uint32_t end = pos; end < text.size();) {
+      const auto next = edges_.find(EdgeKey(node, static_cast<uint8_t>(text[end])));
+      if (next == edges_.end()) break;
+      node = next->second;
+      ++end;
+      const int32_t index = token_at_[node];
+      if (index < 0) continue;
+      const Flags& token = tokens_[index];
+      if (!token.special || is_trusted(pos, end)) longest = Match{pos, end, &token};
+    }
+    return longest;
+  }
+  static uint64_t EdgeKey(uint32_t node, uint8_t byte) { return uint64_t{node} << 8 | byte; }
+  static bool IsSingleWord(std::string_view text, const ByteRange& range);
+  static void Strip(std::string_view text, const Flags& token, uint32_t done, ByteRange& range);
+
+  std::vector<Flags> tokens_;
+  absl::flat_hash_map<uint64_t, uint32_t> edges_;  // a trie: (node, byte) to node; 0 is the root
+  std::vector<int32_t> token_at_;                  // by node: the token that ends there, or -1
+};
+
+}  // namespace quantd

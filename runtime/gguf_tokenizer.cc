@@ -1,0 +1,171 @@
+// The vocabularies of GGUF metadata (tokenizer.ggml.*), read as llama.cpp reads them (src/llama-vocab.cpp).
+
+#include <array>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/byte_alphabet.h"
+#include "runtime/sentencepiece.h"
+#include "runtime/text_tokenizer.h"
+
+namespace quantd {
+namespace {
+
+constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
+
+absl::Status CheckSizes(const GgufVocab& vocab) {
+  const size_t count = vocab.tokens.size();
+  if (count == 0 || count > static_cast<size_t>(kMaxVocab)) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), ": ", count, " tokens, expected 1 to ", kMaxVocab));
+  }
+  if (!vocab.token_types.empty() && vocab.token_types.size() != count) {
+    return absl::DataLossError(absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count,
+                                            " tokens"));
+  }
+  for (size_t i = 0; i < vocab.token_types.size(); ++i) {
+    if (vocab.token_types[i] < 1 || vocab.token_types[i] > 6) {
+      return absl::DataLossError(
+          absl::StrCat("tokenizer.ggml.token_type[", i, "] is ", vocab.token_types[i], ", expected 1 to 6"));
+    }
+  }
+  const std::array<std::pair<const char*, std::optional<int32_t>>, 3> ids = {
+      {{"bos", vocab.bos_id}, {"eos", vocab.eos_id}, {"unknown", vocab.unk_id}}};
+  for (const auto& [name, id] : ids) {
+    if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) {
+      return absl::DataLossError(
+          absl::StrCat("tokenizer.ggml.", name, "_token_id is ", *id, ", but there are ", count, " tokens"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+PieceType TypeOf(const GgufVocab& vocab, size_t id) {
+  return vocab.token_types.empty() ? PieceType::kNormal : static_cast<PieceType>(vocab.token_types[id]);
+}
+
+void SetAffixes(const GgufVocab& vocab, bool add_bos_by_default, TokenizerSpec& spec) {
+  spec.bos_id = vocab.bos_id;
+  spec.eos_id = vocab.eos_id;
+  if (vocab.add_bos.value_or(add_bos_by_default) && spec.bos_id) spec.prefix_ids = {*spec.bos_id};
+  if (vocab.add_eos.value_or(false) && spec.eos_id) spec.suffix_ids = {*spec.eos_id};
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
+  if (gguf.scores.size() != gguf.tokens.size()) {
+    return absl::DataLossError(absl::StrCat("tokenizer.ggml.scores: ", gguf.scores.size(), " entries for ",
+                                            gguf.tokens.size(), " tokens"));
+  }
+  std::vector<ScoredPiece> pieces(gguf.tokens.size());
+  for (size_t i = 0; i < pieces.size(); ++i) pieces[i] = {std::move(gguf.tokens[i]), gguf.scores[i], TypeOf(gguf, i)};
+  const SpacePrefix prefix = gguf.add_space_prefix.value_or(true) ? SpacePrefix::kEachText : SpacePrefix::kNone;
+  VocabTable vocab;
+  QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeScoredSpec(pieces, prefix, kTokens, vocab));
+  if (gguf.unk_id) spec.model.set_unknown_id(*gguf.unk_id);
+  SetAffixes(gguf, /*add_bos_by_default=*/true, spec);
+  return MakeTextTokenizer(std::move(spec));
+}
+
+// The split pattern and the defaults that the name in tokenizer.ggml.pre stands for.
+struct PreTokenizer {
+  std::vector<SplitRule> rules;
+  bool ignore_merges = false;
+  bool add_bos = false;
+};
+
+constexpr const char* kLlama3Pattern =
+    R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kQwen2Pattern =
+    R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+bool IsOneOf(std::string_view name, std::initializer_list<std::string_view> names) {
+  for (const std::string_view other : names) {
+    if (name == other) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<PreTokenizer> FindPreTokenizer(std::string_view name) {
+  const std::string gpt2(Gpt2Pattern());
+  if (IsOneOf(name, {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"})) {
+    return PreTokenizer{{{kLlama3Pattern}}, /*ignore_merges=*/true, /*add_bos=*/true};
+  }
+  if (IsOneOf(name, {"smaug-bpe", "dbrx"})) return PreTokenizer{{{kLlama3Pattern}}};
+  if (IsOneOf(name, {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})) {
+    return PreTokenizer{{{R"(\p{N})"}, {gpt2}}};
+  }
+  if (IsOneOf(name, {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "mellum", "exaone4"})) {
+    return PreTokenizer{{{gpt2}}};
+  }
+  if (IsOneOf(name, {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"})) return PreTokenizer{{{kQwen2Pattern}}};
+  if (IsOneOf(name, {"", "default"})) {
+    return PreTokenizer{{{R"([\p{P}\$\+<=>\^~\|]+)"}, {gpt2}, {R"(\p{N}+)"}, {"[0-9][0-9][0-9]"}}};
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("tokenizer.ggml.pre: the pre-tokenizer '", ToAbsl(name.substr(0, 60)), "' is not supported"));
+}
+
+absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokenizer& pre) {
+  TokenizerSpec spec;
+  BpeModel::Options options;
+  options.byte_level = true;
+  options.ignore_merges = pre.ignore_merges;
+  options.unknown_id = gguf.unk_id;
+  spec.model = BpeModel(options);
+  VocabTable vocab;
+  for (size_t i = 0; i < gguf.tokens.size(); ++i) {
+    const auto id = static_cast<int32_t>(i);
+    const std::string& text = gguf.tokens[i];
+    absl::Status status = vocab.Add(text, id);
+    const PieceType type = TypeOf(gguf, i);
+    const bool is_special = type == PieceType::kControl || type == PieceType::kUnknown;
+    const bool is_added = is_special || type == PieceType::kUserDefined;
+    const std::optional<std::string> bytes = DecodeByteAlphabet(text);
+    if (status.ok() && bytes && !is_special) status = spec.model.AddToken(*bytes, id);
+    if (!status.ok()) return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), "[", i, "]: ", status.message()));
+    if (is_added) spec.added.push_back({.content = text, .id = id, .special = is_special});
+    spec.token_bytes.push_back(is_added ? text : bytes.value_or(text));
+  }
+  for (int byte = 0; byte < 256; ++byte) {
+    const char as_char = static_cast<char>(byte);
+    if (const auto id = spec.model.Find(std::string_view(&as_char, 1))) spec.model.SetByte(static_cast<uint8_t>(byte), *id);
+  }
+  return spec;
+}
+
+absl::Status AddMerges(const std::vector<std::string>& merges, BpeModel& model) {
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto refuse = [&](absl::string_view what) {
+      return absl::DataLossError(absl::StrCat("tokenizer.ggml.merges[", i, "]: ", what));
+    };
+    const size_t space = merges[i].find(' ', 1);
+    if (space == std::string::npos) return refuse("expected two tokens with a space between");
+    const std::optional<std::string> left = DecodeByteAlphabet(std::string_view(merges[i]).substr(0, space));
+    const std::optional<std::string> right = DecodeByteAlphabet(std::string_view(merges[i]).substr(space + 1));
+    if (!left || !right) return refuse("a character that stands for no byte");
+    const absl::Status status = model.AddMerge(*left, *right);
+    if (!status.ok()) return refuse(status.message());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevel(GgufVocab gguf) {
+  QD_ASSIGN_OR_RETURN(const PreTokenizer pre, FindPreTokenizer(gguf.pre));
+  QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeByteLevelSpec(gguf, pre));
+  QD_RETURN_IF_ERROR(AddMerges(gguf.merges, spec.model));
+  QD_ASSIGN_OR_RETURN(spec.split, SplitPattern::Compile(pre.rules));
+  SetAffixes(gguf, pre.add_bos, spec);
+  return MakeTextTokenizer(std::move(spec));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab) {
+  QD_RETURN_IF_ERROR(CheckSizes(vocab));
+  if (vocab.model == "llama") return MakeScored(std::move(vocab));
+  if (vocab.model == "gpt2") return MakeByteLevel(std::move(vocab));
+  return absl::UnimplementedError(
+      absl::StrCat("tokenizer.ggml.model: '", vocab.model.substr(0, 60), "' is not supported"));
+}
+
+}  // namespace quantd
