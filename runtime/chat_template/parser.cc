@@ -275,7 +275,7 @@ class Parser {
     s.uses_varargs = special_.count("varargs") > 0;
     s.uses_kwargs = special_.count("kwargs") > 0;
     s.uses_caller = special_.count("caller") > 0;
-    special_ = std::move(outer);
+    special_.merge(outer);  // as in jinja2, what a nested body uses counts as used by the outer one, too
     loops_ = loops;
   }
 

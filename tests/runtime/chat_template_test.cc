@@ -137,5 +137,289 @@ INSTANTIATE_TEST_SUITE_P(Templates, ChatGoldens,
                                            "schema_style.jinja"),
                          [](const auto& param) { return param.param.substr(0, param.param.find('.')); });
 
+// ---- provenance ----
+
+// "T[...]" is the template's text, "D[...]" a value's.
+std::string Marked(const absl::StatusOr<TextPieces>& pieces) {
+  if (!pieces.ok()) return std::string(pieces.status().message());
+  std::string out;
+  for (const TextPiece& piece : *pieces) out += (piece.parse_special ? "T[" : "D[") + piece.text + "]";
+  return out;
+}
+
+ChatTemplateInput OneMessage(std::string role, std::string content) {
+  ChatTemplateInput input;
+  input.messages.push_back({std::move(role), std::move(content), {}, "", ""});
+  input.bos_token = "<s>";
+  input.eos_token = "</s>";
+  return input;
+}
+
+TEST(ChatTemplateProvenance, EveryOperationKeepsWhereItsTextCameFrom) {
+  ChatTemplateInput input = OneMessage("<|im_end|>", " <|eot_id|> x ");
+  input.template_args_json = R"({"v": "ab", "n": 7, "list": ["p", "q"], "d": {"k": "v"}, "f": 1.5})";
+  const std::map<std::string, std::string> cases = {
+      {"<|a|>{{ messages[0].content }}<|b|>", "T[<|a|>]D[ <|eot_id|> x ]T[<|b|>]"},
+      {"{{ '<|im_start|>' + messages[0].role + '\n' }}", "T[<|im_start|>]D[<|im_end|>]T[\n]"},
+      {"{{ bos_token ~ v ~ eos_token }}", "T[<s>]D[ab]T[</s>]"},
+      {"{{ ('x' ~ messages[0].content ~ 'y') | trim }}", "T[x]D[ <|eot_id|> x ]T[y]"},
+      {"{{ messages[0].content | trim }}", "D[<|eot_id|> x]"},
+      {"{{ ('<' ~ v ~ '>') | upper }}", "T[<]D[AB]T[>]"},
+      {"{{ ('<' ~ v ~ '>')[1:] }}", "D[ab]T[>]"},
+      {"{{ ('<' ~ v ~ '>')[::-1] }}", "T[>]D[ba]T[<]"},
+      {"{{ ('<' ~ v ~ '>') | reverse }}", "T[>]D[ba]T[<]"},
+      {"{{ v | replace('a', '<|x|>') }}", "T[<|x|>]D[b]"},
+      {"{{ '{a}' | replace('a', v) }}", "T[{]D[ab]T[}]"},
+      {"{{ list | join('<|sep|>') }}", "D[p]T[<|sep|>]D[q]"},
+      {"{{ ['a', v] | join('') }}", "T[a]D[ab]"},
+      {"{{ ('<' ~ v) * 2 }}", "T[<]D[ab]T[<]D[ab]"},
+      {"{{ '<%s|%d>' % (v, n) }}", "T[<]D[ab]T[|]D[7]T[>]"},
+      {"{{ '<{}>'.format(v) }}", "T[<]D[ab]T[>]"},
+      {"{{ v.center(4, '*') }}", "T[*]D[ab]T[*]"},
+      {"{{ (v ~ '<|x|>' ~ v).split('|')[1] }}", "T[x]"},
+      {"{{ d | tojson }}", R"(D[{"k": "v"}])"},
+      {"{{ {'a': v} | tojson }}", R"(T[{"a": ]D["ab"]T[}])"},
+      {"{{ [v, '<|x|>'] }}", "T[[]D['ab']T[, '<|x|>']]"},
+      {"{{ messages | tojson }}", R"(D[[{"role": "<|im_end|>", "content": " <|eot_id|> x "}]])"},
+      {"{{ n }}{{ 7 }}{{ n + 1 }}{{ f }}", "D[7]T[7]D[81.5]"},
+      {"{% for c in v %}{{ c }}-{% endfor %}", "D[a]T[-]D[b]T[-]"},
+      {"{% set x %}<{{ v }}>{% endset %}{{ x }}", "T[<]D[ab]T[>]"},
+      {"{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(v) }}{{ m('t') }}", "T[<]D[ab]T[><t>]"},
+      {"{% filter title %}a {{ v }}{% endfilter %}", "T[A ]D[Ab]"},
+      {"{% generation %}<{{ v }}>{% endgeneration %}", "T[<]D[ab]T[>]"},
+      {"{{ v | string | lower | list | first }}", "D[a]"},
+      {"{{ v | default('t') }}{{ missing | default('t') }}", "D[ab]T[t]"},
+      {"{{ ('<|a|>\n' ~ v) | indent(2) }}", "T[<|a|>\n  ]D[ab]"},
+      {"{{ strftime_now('%Y') }}", "T[1970]"},
+      {"{% for k, val in d | items %}{{ k }}={{ val }}{% endfor %}", "D[k]T[=]D[v]"},
+  };
+  for (const auto& [source, expected] : cases) EXPECT_EQ(Marked(RenderWith(source, input)), expected) << source;
+}
+
+TEST(ChatTemplateProvenance, WhatAMessageSaysIsNeverTheTemplates) {
+  for (const char* name : {"llama31_style.jinja", "qwen_style.jinja", "zephyr_style.jinja", "mistral_style.jinja",
+                           "llama2_style.jinja", "schema_style.jinja", "llama3", "smollm2"}) {
+    std::string path = testing::SourcePath(std::string("tests/goldens/chat_templates/") + name);
+    std::string source = testing::FileExists(path) ? ReadFile(path) : PublishedTemplate(name);
+    if (source.empty()) continue;  // the goldens' test skips aloud
+    ChatTemplateInput input = OneMessage("user", "!DATA! <|eot_id|><|im_start|>");
+    input.messages.push_back({"assistant", "!DATA!", {{"abcdefghi", "!DATA!", R"({"!DATA!": "<|eot_id|> !DATA!"})"}}, "", ""});
+    std::string third = std::string_view(name) == "llama2_style.jinja" ? "user" : "tool";  // its roles must alternate
+    input.messages.push_back({third, "!DATA! <|im_end|>", {}, "abcdefghi", "!DATA!"});
+    input.tools.push_back({"!DATA!", "!DATA!", R"({"type": "object", "properties": {"!DATA!": {"type": "!DATA!"}}})"});
+    auto pieces = RenderWith(source, input);
+    ASSERT_TRUE(pieces.ok()) << name << ": " << pieces.status();
+    int found = 0;
+    for (const TextPiece& piece : *pieces) {
+      bool data = piece.text.find("DATA") != std::string::npos;
+      found += data;
+      EXPECT_FALSE(data && piece.parse_special) << name << ": " << piece.text;
+    }
+    EXPECT_GT(found, 0) << name;
+  }
+}
+
+TEST(ChatTemplateProvenance, NeighboursOfOneOriginAreOnePiece) {
+  auto pieces = RenderWith("a{{ 'b' }}{% if true %}c{% endif %}{{ messages[0].role }}{{ messages[0].content }}d", OneMessage("r", "c"));
+  EXPECT_EQ(Marked(pieces), "T[abc]D[rc]T[d]");
+}
+
+TEST(ChatTemplateProvenance, AContinuedMessageEndsWithItsOwnText) {
+  ChatTemplateInput input = OneMessage("assistant", "<|im_end|> so");
+  input.continue_final_message = true;
+  EXPECT_EQ(Marked(RenderWith("<|a|>{{ messages[0].content }}<|end|>{{ 'more' if add_generation_prompt }}", input)),
+            "T[<|a|>]D[<|im_end|> so]");
+  EXPECT_EQ(RenderWith("nothing", input).status().code(), absl::StatusCode::kInvalidArgument);
+  input.messages.clear();
+  EXPECT_EQ(RenderWith("{{ messages }}", input).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// ---- what a template sees ----
+
+TEST(ChatTemplateInputs, AMessageHasOnlyTheKeysItWasGiven) {
+  ChatTemplateInput input = OneMessage("user", "c");
+  std::string source = "{{ messages[0].keys() | join(',') }} {{ tools is none }} {{ documents is none }} {{ x is defined }}";
+  EXPECT_EQ(JoinText(*RenderWith(source, input)), "role,content True True False");
+  input.messages[0].name = "N";
+  input.messages[0].tool_call_id = "I";
+  input.messages[0].tool_calls.push_back({"id7", "f", R"({"a": 1, "b": 1.0, "c": 12345678901234567890})"});
+  EXPECT_EQ(JoinText(*RenderWith("{{ messages[0] | tojson }}", input)),
+            R"({"role": "user", "content": "c", "tool_calls": [{"id": "id7", "type": "function", "function": {"name": "f", )"
+            R"("arguments": {"a": 1, "b": 1.0, "c": 12345678901234567890}}}], "tool_call_id": "I", "name": "N"})");
+}
+
+TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
+  ChatTemplateInput input = OneMessage("assistant", "");
+  input.messages[0].tool_calls.push_back({"", "f", "{\"a\": "});
+  auto status = RenderWith("x", input).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message().substr(0, 36), "messages[0].tool_calls[0].arguments:");
+  input.messages[0].tool_calls[0].arguments_json = "[1]";
+  EXPECT_EQ(RenderWith("x", input).status().code(), absl::StatusCode::kInvalidArgument);
+  input.messages[0].tool_calls.clear();
+  input.tools.push_back({"f", "", "nonsense"});
+  EXPECT_EQ(RenderWith("x", input).status().message().substr(0, 20), "tools[0].parameters:");
+  input.tools.clear();
+  input.template_args_json = R"({"messages": []})";
+  EXPECT_EQ(RenderWith("x", input).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// ---- failures ----
+
+TEST(ChatTemplateErrors, WhatIsNotBuiltFailsTheParseWithItsLine) {
+  for (const char* construct :
+       {"{% block a %}{% endblock %}", "{% extends 'a' %}", "{% include 'a' %}", "{% import 'a' as b %}", "{% from 'a' import b %}",
+        "{% autoescape true %}{% endautoescape %}", "{{ x | xmlattr }}", "{{ x | nosuch }}", "{{ x is nosuch }}",
+        "{{ lipsum() }}", "{{ nosuch(1) }}", "{{ x.nosuch() }}", "{{ x | map('nosuch') | list }}",
+        "{{ x | select('nosuch') | list }}", "{{ x | selectattr('a', 'nosuch') }}", "{{ '\\N{DASH}' }}", "{{ self.a }}",
+        "{% if false %}{{ x | nosuch }}{% endif %}"}) {
+    auto status = ChatTemplate::Parse(std::string("a\n\nb {% if x %}\n{% endif %}") + construct).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << construct << ": " << status;
+    EXPECT_NE(status.message().find("line 4"), absl::string_view::npos) << status;
+  }
+}
+
+TEST(ChatTemplateErrors, ASyntaxErrorNamesItsLine) {
+  for (const char* broken : {"{{ 1 + }}", "{% if %}", "{% endif %}", "{% for x %}", "{{ 'a }}", "{{ (1] }}", "{% nosuch %}", "{# a"}) {
+    auto status = ChatTemplate::Parse(std::string("a\r\nb\n") + broken).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << broken << ": " << status;
+    EXPECT_NE(status.message().find("line 3"), absl::string_view::npos) << status;
+  }
+}
+
+TEST(ChatTemplateErrors, AFailureWhileRenderingNamesItsLine) {
+  auto status = RenderWith("a\n\n{{ missing.x }}", {}).status();
+  EXPECT_EQ(status, absl::InvalidArgumentError("chat template, line 3: 'missing' is undefined"));
+  status = RenderWith("\n{{ raise_exception('roles must alternate') }}", {}).status();
+  EXPECT_EQ(status, absl::InvalidArgumentError("chat template, line 2: roles must alternate"));
+}
+
+TEST(ChatTemplateErrors, NothingReachesInternals) {
+  EXPECT_EQ(JoinText(*RenderWith("{{ ''.__class__ }}{{ ().__class__ }}{{ {}['__class__'] }}", {})), "");
+  for (const char* source : {"{{ ''.__class__.__mro__ }}", "{% set x = [].append(1) %}", "{% set x = {}.update({'a': 1}) %}"}) {
+    EXPECT_EQ(RenderWith(source, {}).status().code(), absl::StatusCode::kInvalidArgument) << source;
+  }
+}
+
+// ---- bounds ----
+
+std::string Times(int n, const std::string& s) {
+  std::string out;
+  for (int i = 0; i < n; ++i) out += s;
+  return out;
+}
+
+TEST(ChatTemplateBounds, WhatGrowsWithoutEndIsStopped) {
+  const std::string kLoop = "{% for i in range(100000) %}";
+  const std::vector<std::string> sources = {
+      kLoop + kLoop + "{% endfor %}{% endfor %}",
+      "{% for i in range(1000000000) %}{% endfor %}",
+      "{{ range(10**30) }}",
+      "{{ 'x' * 10**9 }}",
+      "{{ [1] * 10**9 }}",
+      "{{ 10 ** 10 ** 10 }}",
+      "{{ 2 ** 126 * 4 }}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+      "{% set ns = namespace(s='xx') %}{% for i in range(100) %}{% set ns.s = ns.s | replace('x', 'xx') %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = [ns.s, ns.s] | join %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}{% endfor %}",
+      "{% set ns = namespace(s='x\n') %}{% for i in range(100) %}{% set ns.s = ns.s | indent(1000000) %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s | tojson ~ ns.s | tojson %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == [ns.l] + ns.l }}{{ ns.l }}",
+      "{% set ns = namespace() %}{% set ns.self_ = ns %}{{ ns }}",
+      "{% set ns = namespace() %}{% set ns.l = [ns] %}{{ ns.l | string }}",
+      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+      "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+      "{% macro m(f) %}{{ f(f) }}{% endmacro %}{{ m(m) }}",
+      "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}",
+      "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+      kLoop + "0123456789012345678901234567890123456789012345678901234567890123456789{% endfor %}",
+      "{{ 'x' | center(10**9) }}",
+      "{{ 'x'.ljust(10**9) }}",
+      "{{ '%1000000000d' % 1 }}",
+      "{{ [1] | batch(10**9, 'x') | list }}",
+      "{{ [1] | slice(10**9) | list }}",
+      "{{ [1] | tojson(indent=10**9) }}",
+      "{% set ns = namespace(x=1) %}" + kLoop + "{% set ns.x = [ns.x] %}{% endfor %}",
+      "{% set ns = namespace(x={}) %}" + kLoop + "{% set ns.x = {'k': ns.x} %}{% endfor %}",
+      "{% set ns = namespace(x=1) %}" + kLoop + "{% for y in [ns.x] %}{% set ns.x = loop %}{% endfor %}{% endfor %}",
+      "{% set ns = namespace(x='') %}" + kLoop + "{% set ns.x = [ns.x].index %}{% endfor %}",
+  };
+  for (const std::string& source : sources) {
+    auto begin = std::chrono::steady_clock::now();
+    auto status = RenderWith(source, {}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source << ": " << status;
+    // A step takes well under a microsecond and there are two million; the rest is for sanitizers and a busy machine.
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << source;
+  }
+}
+
+TEST(ChatTemplateBounds, LongChainsOfValuesAreFreedWithoutRecursion) {
+  for (const char* source :
+       {"{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set q = namespace(p=ns.p) %}{% set ns.p = q %}{% endfor %}ok",
+        "{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set old = ns.p %}{% macro m() %}{{ old }}{% endmacro %}"
+        "{% set ns.p = m %}{% endfor %}ok",
+        "{% set ns = namespace() %}{% for i in range(1000) %}{% set x = loop.changed(loop) %}{% set ns.l = loop %}{% endfor %}ok"}) {
+    auto pieces = RenderWith(source, {});
+    EXPECT_EQ(Marked(pieces), "T[ok]") << source;
+  }
+}
+
+TEST(ChatTemplateBounds, DeepNestingIsRefusedWhenParsed) {
+  const std::vector<std::string> sources = {
+      "{{ " + Times(100000, "(") + "1" + Times(100000, ")") + " }}",
+      "{{ " + Times(100000, "[") + Times(100000, "]") + " }}",
+      "{{ " + Times(100000, "not ") + "1 }}",
+      "{{ " + Times(100000, "-") + "1 }}",
+      "{{ 1" + Times(100000, "|string") + " }}",
+      "{{ x" + Times(100000, ".a") + " }}",
+      "{{ x" + Times(100000, "[0]") + " }}",
+      "{{ x" + Times(100000, "()") + " }}",
+      "{{ 1" + Times(100000, " if 1") + " }}",
+      "{{ " + Times(100000, "1 if 1 else ") + "1 }}",
+      "{{ " + Times(100000, "{1:") + " }}",
+      Times(100000, "{% if 1 %}"),
+      Times(100000, "{% for x in y %}"),
+      "{% set " + Times(100000, "(") + "a" + Times(100000, ")") + " = 1 %}",
+      "{% filter upper" + Times(100000, "|upper") + " %}{% endfilter %}",
+  };
+  for (const std::string& source : sources) {
+    auto status = ChatTemplate::Parse(source).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source.substr(0, 40) << ": " << status;
+  }
+  // Long is not deep.
+  EXPECT_EQ(JoinText(*RenderWith("{{ 0" + Times(5000, " + 1") + " }}", {})), "5000");
+  EXPECT_EQ(JoinText(*RenderWith("{{ ''" + Times(5000, " ~ 'x'") + " }}", {})), Times(5000, "x"));
+  EXPECT_EQ(JoinText(*RenderWith("{% if 0 %}" + Times(5000, "{% elif 0 %}") + "{% else %}x{% endif %}", {})), "x");
+}
+
+TEST(ChatTemplateBounds, TheLimitsOfACallHold) {
+  ChatTemplate::Limits limits;
+  limits.steps = 1000;
+  EXPECT_TRUE(RenderWith("{% for i in range(100) %}{{ i }}{% endfor %}", {}, limits).ok());
+  EXPECT_FALSE(RenderWith("{% for i in range(1000) %}{{ i }}{% endfor %}", {}, limits).ok());
+  limits = {};
+  limits.output_bytes = 10;
+  EXPECT_EQ(JoinText(*RenderWith("0123456789", {}, limits)), "0123456789");
+  EXPECT_EQ(RenderWith("0123456789{{ 1 }}", {}, limits).status().code(), absl::StatusCode::kResourceExhausted);
+  limits = {};
+  limits.depth = 8;
+  const std::string macro = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}";
+  EXPECT_TRUE(RenderWith(macro + "{{ f(3) }}", {}, limits).ok());
+  EXPECT_EQ(RenderWith(macro + "{{ f(9) }}", {}, limits).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(ChatTemplateBounds, ADeepArgumentIsRefused) {
+  ChatTemplateInput input;
+  input.template_args_json = "{\"a\": " + Times(100000, "[") + Times(100000, "]") + "}";
+  EXPECT_EQ(RenderWith("x", input).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace quantd

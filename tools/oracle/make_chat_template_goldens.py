@@ -832,6 +832,8 @@ STATEMENTS = [
     "{% macro m() %}a{% endmacro %}{{ m.name }}{{ m() ~ 'b' }}{{ m()|upper }}{{ m is callable }}",
     "{% macro m() %}[{{ caller() }}]{% endmacro %}{% call m() %}body {{ n }}{% endcall %}",
     "{% macro m(x) %}[{{ caller(x, 2) }}]{% endmacro %}{% call(a, b=9) m('q') %}{{ a }}{{ b }}{% endcall %}",
+    "{% macro a() %}[{{ caller() }}]{% endmacro %}{% macro b() %}{% call a() %}{{ caller is defined }}{% endcall %}{% endmacro %}{% call b() %}x{% endcall %}",
+    "{% macro a(c) %}{% macro b() %}{{ varargs }}{% endmacro %}{{ b(c, 2) }}{{ varargs }}{% endmacro %}{{ a(1, 3) }}",
     "{% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}",
     "{% macro m() %}x{% endmacro %}{% call m() %}body{% endcall %}",
     "{% macro m(a=[], b={}) %}{{ a }}{{ b }}{% endmacro %}{{ m() }}",
