@@ -1,0 +1,476 @@
+#include "scheduler/llm_engine.h"
+
+#include <cstdlib>
+#include <new>
+#include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/scheduler/fakes.h"
+
+namespace {
+std::atomic<int64_t> news{0};
+}
+// Not inlined: g++ 12 would take the malloc and free inside for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t n) {
+  ++news;
+  if (void* p = std::malloc(n)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+namespace quantd {
+namespace {
+
+using namespace testing_fakes;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+
+TimePoint now{seconds(100)};  // of the manual clock
+int64_t news_at_clock = 0;    // when the engine last looked at it
+TimePoint ManualClock() {
+  news_at_clock = news;
+  return now;
+}
+
+class LlmEngineTest : public testing::Test {
+ protected:
+  void Make(const LlmLimits& limits, std::vector<int32_t> eos = {}) {
+    mailbox_ = std::make_shared<Mailbox>();
+    observer_ = std::make_shared<CountingObserver>();
+    LlmEngineOptions options;
+    options.port.name = "fake";
+    options.port.limits = limits;
+    options.port.observer = observer_;
+    options.port.mailbox = mailbox_;
+    options.port.clock = ManualClock;
+    options.tokenizer = &tokenizer_;
+    options.eos_token_ids = std::move(eos);
+    auto runner = std::make_unique<FakeRunner>(limits.kv_blocks, static_cast<int>(limits.kv_block_tokens),
+                                               static_cast<int32_t>(limits.vocab_size));
+    runner_ = runner.get();
+    engine_ = std::make_unique<LlmEngine>(options, std::move(runner));
+  }
+  void TearDown() override {
+    if (!engine_) return;
+    engine_->EndAll(absl::CancelledError("the test ends"));
+    const BlockManager& blocks = engine_->scheduler().blocks();
+    EXPECT_EQ(blocks.cached() + blocks.free(), blocks.total());
+    for (const auto& [id, times] : observer_->ended) EXPECT_EQ(times, 1) << id;
+  }
+  static LlmRequest Request(int64_t prompt, int64_t max_new, int first = 1) {
+    LlmRequest r;
+    static int id = 0;
+    r.id = "r" + std::to_string(++id);
+    for (int64_t i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<int32_t>(first + i));
+    r.stopping.max_new_tokens = max_new;
+    r.arrival = now;
+    return r;
+  }
+  std::shared_ptr<RecordingSink> Submit(LlmRequest request) {
+    auto sink = std::make_shared<RecordingSink>();
+    Submit(std::move(request), sink);
+    return sink;
+  }
+  std::shared_ptr<RequestControl> Submit(LlmRequest request, const std::shared_ptr<RecordingSink>& sink) {
+    auto reservation = engine_->port()->Reserve(static_cast<int64_t>(request.prompt.size()));
+    EXPECT_TRUE(reservation.ok()) << reservation.status();
+    auto control = engine_->port()->Submit(std::move(*reservation), std::move(request), sink);
+    EXPECT_TRUE(control.ok()) << control.status();
+    Deliver();
+    return *control;
+  }
+  void Deliver() {
+    for (auto& mail : mailbox_->Take(TimePoint::min())) mail();
+  }
+  void RunToTheEnd() {
+    int steps = 0;
+    while (engine_->Peek(now)) {
+      engine_->Run();
+      Deliver();
+      ASSERT_LT(++steps, 100000);
+    }
+  }
+  // What a request generates when it is alone.
+  std::vector<int32_t> Alone(const LlmRequest& request) {
+    auto sink = Submit(request);
+    RunToTheEnd();
+    return sink->ids;
+  }
+  // The generated tokens become these, over and over.
+  void Say(std::vector<int32_t> tokens, int64_t prompt) {
+    runner_->force_token = [tokens = std::move(tokens), prompt](const SamplingRow& row, int32_t) {
+      return tokens[(row.position - static_cast<uint64_t>(prompt)) % tokens.size()];
+    };
+  }
+
+  FakeTokenizer tokenizer_{1000};
+  std::shared_ptr<Mailbox> mailbox_;
+  std::shared_ptr<CountingObserver> observer_;
+  FakeRunner* runner_ = nullptr;
+  std::unique_ptr<LlmEngine> engine_;
+};
+
+// a=0, b=1, …
+std::vector<int32_t> Letters(std::string_view text) {
+  std::vector<int32_t> ids;
+  for (char c : text) ids.push_back(c - 'a');
+  return ids;
+}
+
+TEST_F(LlmEngineTest, GeneratesUpToMaxNewTokens) {
+  Make(FakeLimits(50));
+  auto sink = Submit(Request(10, 5));
+  EXPECT_EQ(sink->accepted, 1);
+  RunToTheEnd();
+  EXPECT_EQ(sink->done(), 1);
+  EXPECT_TRUE(sink->status.ok());
+  EXPECT_EQ(sink->ids.size(), 5u);
+  EXPECT_EQ(sink->end->reason, FinishReason::kMaxTokens);
+  EXPECT_EQ(sink->end->new_tokens, 5);
+  EXPECT_EQ(sink->usage.prompt_tokens, 10);
+  EXPECT_EQ(sink->usage.new_tokens, 5);
+  EXPECT_EQ(observer_->first_tokens, 1);
+  EXPECT_EQ(observer_->inter_tokens, 4);
+  EXPECT_EQ(observer_->reasons["max_tokens"], 1);
+  EXPECT_EQ(engine_->port()->load().waiting, 0);
+}
+
+// The promise that counts: batch mates, chunks, preemptions and prefix hits change nothing.
+TEST_F(LlmEngineTest, TheSameTokensAloneAndAmongFifteenOthers) {
+  const uint64_t seed = std::random_device()();
+  std::cout << "seed " << seed << std::endl;
+  std::mt19937_64 rng(seed);
+  int64_t batch = 0, hits = 0, preemptions = 0, chunks = 0;
+  for (int round = 0; round < 20; ++round) {
+    std::vector<LlmRequest> requests;
+    for (int i = 0; i < 16; ++i) {
+      LlmRequest r = Request(0, 1 + static_cast<int64_t>(rng() % 60));
+      const int prompt = 1 + static_cast<int>(rng() % 70);
+      for (int t = 0; t < prompt; ++t)
+        r.prompt.push_back(t < 30 ? static_cast<int32_t>(i % 3) : static_cast<int32_t>(rng() % 1000));
+      r.sampling.seed = rng();
+      r.priority = static_cast<Priority>(rng() % 3);
+      r.bypass_prefix_cache = rng() % 8 == 0;
+      requests.push_back(std::move(r));
+    }
+    std::vector<std::vector<int32_t>> expected;
+    for (const LlmRequest& r : requests) {
+      Make(FakeLimits(200, /*batch_tokens=*/200));  // a new one each time: no hits, no chunks
+      expected.push_back(Alone(r));
+      TearDown();
+    }
+    Make(FakeLimits(40 + static_cast<int64_t>(rng() % 60), /*batch_tokens=*/24));
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (LlmRequest& r : requests) {
+      r.id += " together";
+      sinks.push_back(Submit(r));
+      if (rng() % 2 == 0) engine_->Run();
+    }
+    RunToTheEnd();
+    for (size_t i = 0; i < sinks.size(); ++i)
+      ASSERT_EQ(sinks[i]->ids, expected[i]) << "request " << i << ", round " << round;
+    batch = std::max<int64_t>(batch, runner_->largest_batch);
+    chunks += runner_->chunks;
+    hits += observer_->hit_tokens;
+    preemptions += observer_->preempted;
+    TearDown();
+  }
+  EXPECT_GE(batch, 8);
+  EXPECT_GT(chunks, 20);
+  EXPECT_GT(hits, 100);
+  EXPECT_GT(preemptions, 20);
+}
+
+TEST_F(LlmEngineTest, NothingIsAllocatedBetweenPlanAndTheEndOfTheStep) {
+  Make(FakeLimits(100, 32));
+  int64_t news_after_step = -1, steps = 0;
+  runner_->after_step = [&] {
+    news_after_step = news;
+    EXPECT_EQ(news_after_step, news_at_clock);  // the engine looks at the clock once Plan has returned
+    ++steps;
+  };
+  for (int i = 0; i < 8; ++i) Submit(Request(30, 20, i * 50));
+  RunToTheEnd();
+  EXPECT_GT(steps, 20);
+}
+
+TEST_F(LlmEngineTest, AStopTextEndsTheOutputBeforeItAcrossDeltas) {
+  for (const bool include : {false, true}) {
+    Make(FakeLimits(50));
+    Say(Letters("hexstoprest"), 4);
+    LlmRequest r = Request(4, 50);
+    r.stopping.stop = {"zz", "stop"};
+    r.stopping.include_stop = include;
+    auto sink = Submit(r);
+    RunToTheEnd();
+    EXPECT_EQ(sink->text, include ? "hexstop" : "hex");
+    EXPECT_EQ(sink->end->reason, FinishReason::kStopText);
+    EXPECT_EQ(sink->end->stop_text, "stop");
+    EXPECT_EQ(sink->usage.new_tokens, 7);
+    EXPECT_EQ(sink->ids.size(), 7u);
+    for (const Delta& d : sink->deltas) EXPECT_TRUE(include || d.text.find('s') == std::string::npos);
+    TearDown();
+  }
+}
+
+TEST_F(LlmEngineTest, HeldBackTextLeavesWhenTheOutputEndsOtherwise) {
+  Make(FakeLimits(50));
+  Say(Letters("hexsto"), 4);
+  LlmRequest r = Request(4, 6);
+  r.stopping.stop = {"stop"};
+  auto sink = Submit(r);
+  RunToTheEnd();
+  EXPECT_EQ(sink->text, "hexsto");
+  EXPECT_EQ(sink->end->reason, FinishReason::kMaxTokens);
+}
+
+TEST_F(LlmEngineTest, EndTokensEndTheOutputWithoutTheirText) {
+  for (const bool asked_for : {false, true}) {
+    Make(FakeLimits(50), asked_for ? std::vector<int32_t>{} : std::vector<int32_t>{25});
+    Say(Letters("abcz"), 4);
+    LlmRequest r = Request(4, 50);
+    if (asked_for) r.stopping.stop_token_ids = {25};
+    auto sink = Submit(r);
+    RunToTheEnd();
+    EXPECT_EQ(sink->text, "abc");
+    EXPECT_THAT(sink->ids, ElementsAre(0, 1, 2, 25));
+    EXPECT_EQ(sink->end->reason, asked_for ? FinishReason::kStopToken : FinishReason::kEos);
+    EXPECT_EQ(sink->end->stop_token_id, 25);
+    TearDown();
+  }
+}
+
+TEST_F(LlmEngineTest, IgnoreEosGoesOnAndMinNewTokensSuppressesEndTokens) {
+  Make(FakeLimits(50), {25});
+  Say(Letters("abcz"), 4);
+  LlmRequest r = Request(4, 9);
+  r.stopping.ignore_eos = true;
+  auto sink = Submit(r);
+  RunToTheEnd();
+  EXPECT_EQ(sink->end->reason, FinishReason::kMaxTokens);
+  EXPECT_EQ(sink->text, "abczabcza");
+
+  std::vector<size_t> suppressed;
+  runner_->force_token = [&](const SamplingRow& row, int32_t) {
+    suppressed.push_back(row.suppressed_ids.size());
+    return suppressed.size() == 4 ? 25 : 3;
+  };
+  r = Request(4, 9);
+  r.stopping.min_new_tokens = 3;
+  r.stopping.stop_token_ids = {7};
+  sink = Submit(r);
+  RunToTheEnd();
+  EXPECT_THAT(suppressed, ElementsAre(2, 2, 2, 0));
+  EXPECT_EQ(sink->usage.new_tokens, 4);
+}
+
+TEST_F(LlmEngineTest, MinNewTokensHoldsForStopTextsToo) {
+  Make(FakeLimits(50));
+  Say(Letters("xxxxxx"), 4);
+  LlmRequest r = Request(4, 9);
+  r.stopping.min_new_tokens = 3;
+  r.stopping.stop = {"x"};
+  auto sink = Submit(r);
+  RunToTheEnd();
+  EXPECT_EQ(sink->text, "xx");
+  EXPECT_EQ(sink->usage.new_tokens, 3);
+}
+
+TEST_F(LlmEngineTest, StreamIntervalCoalescesTokens) {
+  Make(FakeLimits(50));
+  LlmRequest r = Request(4, 10);
+  r.stream_interval = 4;
+  auto sink = Submit(r);
+  RunToTheEnd();
+  std::vector<size_t> sizes;
+  for (const Delta& d : sink->deltas) sizes.push_back(d.token_ids.size());
+  EXPECT_THAT(sizes, ElementsAre(4, 4, 2));
+}
+
+TEST_F(LlmEngineTest, LogitsThatAreNotFiniteFailThatRequestAlone) {
+  Make(FakeLimits(50));
+  runner_->force_token = [](const SamplingRow& row, int32_t t) { return row.params.seed == 13 ? -1 : t; };
+  LlmRequest bad = Request(4, 5);
+  bad.sampling.seed = 13;
+  auto bad_sink = Submit(bad), good_sink = Submit(Request(6, 5));
+  RunToTheEnd();
+  EXPECT_EQ(bad_sink->status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(GetReason(bad_sink->status), "NAN_LOGITS");
+  EXPECT_FALSE(bad_sink->end);
+  EXPECT_TRUE(good_sink->status.ok());
+}
+
+TEST_F(LlmEngineTest, AFailedStepFailsItsRequestsAndTheEngineLives) {
+  Make(FakeLimits(50));
+  bool fail = true;
+  runner_->before_step = [&](const LlmStepInput&) {
+    return std::exchange(fail, false) ? absl::ResourceExhaustedError("the device is unwell") : absl::OkStatus();
+  };
+  auto a = Submit(Request(4, 5));
+  RunToTheEnd();
+  EXPECT_EQ(a->status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(GetReason(a->status), "STEP_FAILED");
+  EXPECT_THAT(std::string(a->status.message()), testing::HasSubstr("the device is unwell"));
+  auto b = Submit(Request(4, 5));
+  RunToTheEnd();
+  EXPECT_TRUE(b->status.ok());
+}
+
+TEST_F(LlmEngineTest, EveryEndHasItsStatus) {
+  Make(FakeLimits(100, 64, /*sequences=*/1));
+  auto first_sink = std::make_shared<RecordingSink>();
+  LlmRequest first = Request(4, 100);
+  first.deadline = now + seconds(5);
+  Submit(first, first_sink);
+  engine_->Run();
+  LlmRequest expires = Request(4, 5), queued = Request(4, 5), soft = Request(4, 5);
+  expires.deadline = now + seconds(1);
+  queued.max_queue_time = seconds(1);
+  soft.stopping.time_limit = seconds(1);
+  auto expires_sink = Submit(expires), queued_sink = Submit(queued), soft_sink = Submit(soft);
+  auto cancelled_sink = std::make_shared<RecordingSink>();
+  auto control = Submit(Request(4, 5), cancelled_sink);
+  control->Cancel();
+  control->Cancel();
+  Deliver();
+  EXPECT_EQ(cancelled_sink->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(GetReason(cancelled_sink->status), "CLIENT");
+  EXPECT_EQ(*engine_->NextWakeup(), now + seconds(1));
+  now += seconds(1);
+  engine_->Tick(now);
+  EXPECT_EQ(expires_sink->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(GetReason(expires_sink->status), "EXPIRED_IN_QUEUE");
+  EXPECT_EQ(queued_sink->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetReason(queued_sink->status), "QUEUE_TIMEOUT");
+  EXPECT_TRUE(GetRetryAfter(queued_sink->status));
+  EXPECT_TRUE(soft_sink->status.ok());
+  EXPECT_EQ(soft_sink->end->reason, FinishReason::kTimeLimit);
+  now += seconds(4);
+  engine_->Run();
+  EXPECT_EQ(GetReason(first_sink->status), "EXPIRED_RUNNING");
+  control->Cancel();  // long gone
+  Deliver();
+  EXPECT_EQ(cancelled_sink->done(), 1);
+}
+
+TEST_F(LlmEngineTest, ACancelledRequestFreesItsBlocksWithinOneStep) {
+  Make(FakeLimits(100));
+  auto sink = std::make_shared<RecordingSink>();
+  auto control = Submit(Request(40, 100), sink);
+  engine_->Run();
+  EXPECT_GE(engine_->port()->load().blocks_used, 10);
+  control->Cancel();
+  Deliver();
+  EXPECT_EQ(engine_->port()->load().blocks_used, 0);
+}
+
+TEST_F(LlmEngineTest, AFullReaderPausesItsOwnSequenceOnly) {
+  Make(FakeLimits(100));
+  auto slow = std::make_shared<RecordingSink>();
+  slow->on_delta = [] { return LlmSink::Flow::kFull; };
+  auto control = Submit(Request(4, 10), slow);
+  auto fast = Submit(Request(4, 10));
+  RunToTheEnd();
+  EXPECT_TRUE(fast->status.ok());
+  EXPECT_EQ(fast->ids.size(), 10u);
+  EXPECT_EQ(slow->ids.size(), 1u);
+  control->ReaderReady();
+  Deliver();
+  RunToTheEnd();
+  EXPECT_EQ(slow->ids.size(), 2u);
+  slow->on_delta = nullptr;
+  control->ReaderReady();
+  Deliver();
+  RunToTheEnd();
+  EXPECT_EQ(slow->ids.size(), 10u);
+}
+
+TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
+  LlmLimits limits = FakeLimits(100);
+  limits.queue = {.max_waiting_requests = 3, .max_waiting_tokens = 100};
+  Make(limits);
+  LlmPort& port = *engine_->port();
+  {
+    auto a = port.Reserve(60), b = port.Reserve(41), c = port.Reserve(40), d = port.Reserve(0), e = port.Reserve(0);
+    EXPECT_TRUE(a.ok() && c.ok() && d.ok());
+    EXPECT_EQ(b.status().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(GetReason(b.status()), "TOKEN_BUDGET");
+    EXPECT_TRUE(GetRetryAfter(b.status()));
+    EXPECT_EQ(GetReason(e.status()), "QUEUE_FULL");
+    EXPECT_TRUE(GetRetryAfter(e.status()));
+  }
+  EXPECT_EQ(observer_->rejected["token_budget"], 1);
+  EXPECT_EQ(observer_->rejected["queue_full"], 1);
+  // All was given back; Submit corrects an estimate both ways.
+  auto much = port.Reserve(100);
+  ASSERT_TRUE(much.ok());
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(port.Submit(std::move(*much), Request(10, 1), sink).ok());
+  auto rest = port.Reserve(90);
+  EXPECT_TRUE(rest.ok());
+  auto little = port.Reserve(0);
+  ASSERT_TRUE(little.ok());
+  EXPECT_EQ(GetReason(port.Submit(std::move(*little), Request(1, 1), sink).status()), "TOKEN_BUDGET");
+  rest = Reservation();
+  Deliver();
+  RunToTheEnd();
+  EXPECT_TRUE(port.Reserve(100).ok());  // it started, so its place is free
+  EXPECT_EQ(sink->done(), 1);
+}
+
+TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
+  LlmLimits limits = FakeLimits(/*blocks=*/10);  // 40 tokens
+  limits.max_context = 60;
+  Make(limits);
+  const auto submit = [&](LlmRequest r) {
+    auto place = engine_->port()->Reserve(0);
+    return engine_->port()->Submit(std::move(*place), std::move(r), std::make_shared<RecordingSink>()).status();
+  };
+  EXPECT_EQ(GetReason(submit(Request(50, 11))), "CONTEXT_TOO_LONG");
+  EXPECT_EQ(submit(Request(60, 0)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetReason(submit(Request(30, 12))), "EXCEEDS_CAPACITY");
+  EXPECT_EQ(submit(Request(30, 12)).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetReason(submit(Request(0, 1))), "FIELD_INVALID");
+  EXPECT_EQ(GetField(submit(Request(1, 1, /*first=*/1000))), "input");
+  LlmRequest late = Request(1, 1);
+  late.deadline = now;
+  EXPECT_EQ(GetReason(submit(late)), "EXPIRED_IN_QUEUE");
+  EXPECT_TRUE(submit(Request(30, 11)).ok());
+  Deliver();
+  RunToTheEnd();
+  engine_->port()->StartDraining();
+  EXPECT_EQ(GetReason(engine_->port()->Reserve(1).status()), "DRAINING");
+}
+
+TEST_F(LlmEngineTest, RecordEndedCountsARequestThatNeverReachedTheWorker) {
+  Make(FakeLimits(10));
+  LlmRequest r = Request(3, 1);
+  engine_->port()->RecordEnded(r, WithReason(absl::InvalidArgumentError("no"), "FIELD_INVALID"));
+  EXPECT_EQ(observer_->ended[r.id], 1);
+  EXPECT_EQ(observer_->reasons["FIELD_INVALID"], 1);
+}
+
+TEST_F(LlmEngineTest, StepAgeGrowsOnlyWhileWorkWaits) {
+  Make(FakeLimits(10));
+  LlmPort& port = *engine_->port();
+  now += seconds(5);
+  EXPECT_EQ(port.step_age(), Duration::zero());
+  auto sink = Submit(Request(3, 2));
+  now += seconds(3);
+  EXPECT_EQ(port.step_age(), seconds(3));
+  engine_->Run();
+  EXPECT_EQ(port.step_age(), Duration::zero());
+  now += seconds(2);
+  EXPECT_EQ(port.step_age(), seconds(2));
+  RunToTheEnd();
+  now += seconds(9);
+  EXPECT_EQ(port.step_age(), Duration::zero());
+}
+
+}  // namespace
+}  // namespace quantd
