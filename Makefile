@@ -52,7 +52,7 @@ tsan: setup  ## kernels, runtime and scheduler under ThreadSanitizer (Debian's g
 	@tools/run_tests.py tsan
 
 fuzz: setup  ## each libFuzzer target for three seconds
-	$(call configure_and_build,fuzz)
+	$(call configure_and_build,fuzz,--target fuzz_targets)
 	@tools/run_tests.py fuzz -L fuzz
 
 bench: setup  ## benchmarks of kernels and models, optimised build

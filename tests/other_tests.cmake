@@ -10,19 +10,21 @@ quantd_python_test(tools/run_tests tools/run_tests_test.py)
 
 # tests/fuzz/fuzz_<name>.cc is a target and tests/fuzz/corpus/<name>/ its corpus: with QUANTD_FUZZ a libFuzzer program
 # that runs for three seconds, without it a program that replays the corpus.
-file(GLOB fuzz_targets CONFIGURE_DEPENDS fuzz/fuzz_*.cc)
-foreach(file ${fuzz_targets})
+file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/fuzz_*.cc)
+add_custom_target(fuzz_targets)
+foreach(file ${fuzz_sources})
   get_filename_component(target ${file} NAME_WE)
   string(REPLACE "fuzz_" "" name ${target})
   set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
   add_executable(${target} ${file})
   target_link_libraries(${target} PRIVATE quantd_scheduler quantd_flags)
+  add_dependencies(fuzz_targets ${target})
   if(QUANTD_FUZZ)
     target_link_options(${target} PRIVATE -fsanitize=fuzzer)
     # New inputs go to the first folder, which is not the kept corpus.
     set(found ${CMAKE_CURRENT_BINARY_DIR}/fuzz-found/${name})
     file(MAKE_DIRECTORY ${found})
-    add_test(NAME fuzz/${name} COMMAND ${target} -max_total_time=3 -max_len=65536 -timeout=5 -rss_limit_mb=2048
+    add_test(NAME fuzz/${name} COMMAND ${target} -max_total_time=3 -max_len=65536 -timeout=30 -rss_limit_mb=2048
       -print_final_stats=1 -artifact_prefix=${found}/ ${found} ${corpus})
   else()
     target_sources(${target} PRIVATE fuzz/replay_main.cc)

@@ -44,7 +44,7 @@ show "quantd models --address $address"
 title "Its metrics"
 show "curl http://$metrics/metrics"
 curl --silent --fail "http://$metrics/metrics" >"$work/metrics"
-grep -E '^quantd_(requests_total|prompt_tokens_total|generated_tokens_total|time_to_first_token_seconds_(sum|count)|memory_bytes|kv_cache)' \
+grep -E "^quantd_(requests_total|tokens_total|time_to_first_token_seconds_(sum|count)|kv_blocks|memory_bytes|device_memory_(used|unattributed)_bytes)" \
   "$work/metrics" | head -20
 
 title "What a load takes, known before it: nothing is computed or allocated"
