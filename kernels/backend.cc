@@ -14,7 +14,8 @@ void Buffer::Free() {
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view kind, const BackendOptions& options) {
   if (kind == "reference") return CreateReferenceBackend(options);
   if (kind == "cpu") return CreateCpuBackend(options);
-  return absl::InvalidArgumentError(absl::StrCat("backend \"", ToAbsl(kind), "\" is unknown; there are: cpu, reference"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("backend \"", ToAbsl(kind), "\" is unknown; there are: cpu, reference"));
 }
 
 }  // namespace quantd

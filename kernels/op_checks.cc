@@ -99,7 +99,8 @@ std::string DescribeWeight(const DeviceWeight& w) {
 absl::Status RmsNormOperands(const Tensor& x, const Tensor& weight, float eps, const Activation& out) {
   QD_RETURN_IF_ERROR(ExpectFloat("x", x, 2));
   QD_RETURN_IF_ERROR(ExpectDense("weight", weight, DType::kF32, {x.dim(1)}));
-  if (!(eps >= 0) || !std::isfinite(eps)) return Fail(absl::StrCat("eps is ", eps, ", expected a finite one from 0 up"));
+  if (!(eps >= 0) || !std::isfinite(eps))
+    return Fail(absl::StrCat("eps is ", eps, ", expected a finite one from 0 up"));
   return ExpectForms(out, x.dtype(), x.rows(), x.dim(1));
 }
 
@@ -157,7 +158,8 @@ absl::Status AppendKvOperands(const Tensor& k, const Tensor& v, const RaggedBatc
   return ExpectBatch(batch, k.rows());
 }
 
-absl::Status PagedAttentionOperands(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch, const Activation& out) {
+absl::Status PagedAttentionOperands(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch,
+                                    const Activation& out) {
   QD_RETURN_IF_ERROR(ExpectKv(kv));
   QD_RETURN_IF_ERROR(ExpectFloat("q", q, 3));
   int64_t kv_heads = kv.keys.dim(1);
@@ -169,7 +171,8 @@ absl::Status PagedAttentionOperands(const Tensor& q, const PagedKv& kv, const Ra
 
 absl::Status ExpectBlock(int32_t block, int64_t blocks, int64_t sequence, int64_t index) {
   if (block >= 0 && block < blocks) return absl::OkStatus();
-  return Fail(absl::StrCat("block_tables[", sequence, ", ", index, "] is ", block, ", outside the ", blocks, " blocks"));
+  return Fail(
+      absl::StrCat("block_tables[", sequence, ", ", index, "] is ", block, ", outside the ", blocks, " blocks"));
 }
 
 enum class BlocksUsed { kOwn, kAllBefore };
@@ -235,8 +238,8 @@ absl::Status SampleOperands(const Tensor& logits, SamplingRows rows, std::span<c
     const SamplingParams& p = row.params;
     if (!(p.temperature >= 0) || !std::isfinite(p.temperature) || p.top_k < 0 || !(p.top_p > 0 && p.top_p <= 1) ||
         !(p.min_p >= 0 && p.min_p <= 1)) {
-      return Fail(absl::StrCat("temperature ", p.temperature, ", top_k ", p.top_k, ", top_p ", p.top_p, ", min_p ", p.min_p,
-                               ": expected >= 0, >= 0, in (0, 1], in [0, 1]"));
+      return Fail(absl::StrCat("temperature ", p.temperature, ", top_k ", p.top_k, ", top_p ", p.top_p, ", min_p ",
+                               p.min_p, ": expected >= 0, >= 0, in (0, 1], in [0, 1]"));
     }
   }
   return absl::OkStatus();
@@ -245,11 +248,11 @@ absl::Status SampleOperands(const Tensor& logits, SamplingRows rows, std::span<c
 }  // namespace
 
 // The descriptions are made on failure alone: a passing check allocates nothing.
-#define QD_WITHIN(expr, op, ...)                                   \
-  do {                                                             \
-    absl::Status status = (expr);                                  \
-    if (status.ok()) return status;                                \
-    return Within(status, op, {__VA_ARGS__});                      \
+#define QD_WITHIN(expr, op, ...)              \
+  do {                                        \
+    absl::Status status = (expr);             \
+    if (status.ok()) return status;           \
+    return Within(status, op, {__VA_ARGS__}); \
   } while (false)
 
 absl::Status CheckCopy(const char* op, const Tensor& device) {
@@ -304,7 +307,8 @@ absl::Status CheckAppendKvValues(const RaggedBatch& batch, const PagedKv& kv) {
 }
 
 absl::Status CheckPagedAttention(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch, const Activation& out) {
-  QD_WITHIN(PagedAttentionOperands(q, kv, batch, out), "PagedAttention", "q", Describe(q), "with keys", Describe(kv.keys));
+  QD_WITHIN(PagedAttentionOperands(q, kv, batch, out), "PagedAttention", "q", Describe(q), "with keys",
+            Describe(kv.keys));
 }
 
 absl::Status CheckPagedAttentionValues(const RaggedBatch& batch, const PagedKv& kv) {
@@ -313,7 +317,8 @@ absl::Status CheckPagedAttentionValues(const RaggedBatch& batch, const PagedKv& 
 }
 
 absl::Status CheckGatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) {
-  QD_WITHIN(GatherRowsOperands(x, rows, out), "GatherRows", "x", Describe(x), "rows", Describe(rows), "into", Describe(out));
+  QD_WITHIN(GatherRowsOperands(x, rows, out), "GatherRows", "x", Describe(x), "rows", Describe(rows), "into",
+            Describe(out));
 }
 
 absl::Status CheckGatherRowsValues(const Tensor& x, const Tensor& rows) {

@@ -1,8 +1,8 @@
-// Argument checks of the ops, shared by the backends. Each returns InvalidArgument naming the op, its operands and what does
-// not fit; a check that passes allocates nothing.
+// Argument checks of the ops, shared by the backends. Each returns InvalidArgument naming the op, its operands and what
+// does not fit; a check that passes allocates nothing.
 //
-// Check<Op> looks at shapes, dtypes and presence, so it also runs in a dry run. Check<Op>Values looks at what index tensors
-// hold: it needs their memory on the host, and the shapes checked before.
+// Check<Op> looks at shapes, dtypes and presence, so it also runs in a dry run. Check<Op>Values looks at what index
+// tensors hold: it needs their memory on the host, and the shapes checked before.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ absl::Status CheckRopeValues(const Tensor& cos_sin, const Tensor& positions);
 
 absl::Status CheckAppendKv(const Tensor& k, const Tensor& v, const RaggedBatch& batch, const PagedKv& kv);
 absl::Status CheckPagedAttention(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch, const Activation& out);
-// For both: seq_starts runs from 0 to T, positions lie inside the block table, and every block that is written (AppendKv: the
-// token's own) or read (PagedAttention: positions 0..p) lies inside the pool.
+// For both: seq_starts runs from 0 to T, positions lie inside the block table, and every block that is written
+// (AppendKv: the token's own) or read (PagedAttention: positions 0..p) lies inside the pool.
 absl::Status CheckAppendKvValues(const RaggedBatch& batch, const PagedKv& kv);
 absl::Status CheckPagedAttentionValues(const RaggedBatch& batch, const PagedKv& kv);
 

@@ -51,10 +51,14 @@ bool ApplyOption(std::string_view key, std::string_view value, QuantScheme& sche
     return error == std::errc() && end == value.data() + value.size() && scheme.group_k > 0;
   }
   if (key == "zero") {
-    if (value == "none") scheme.zero = ZeroKind::kNone;
-    else if (value == "float") scheme.zero = ZeroKind::kFloat;
-    else if (value == "min") scheme.zero = ZeroKind::kMin;
-    else return false;
+    if (value == "none")
+      scheme.zero = ZeroKind::kNone;
+    else if (value == "float")
+      scheme.zero = ZeroKind::kFloat;
+    else if (value == "min")
+      scheme.zero = ZeroKind::kMin;
+    else
+      return false;
     return true;
   }
   if (key == "params") {
@@ -80,8 +84,10 @@ absl::Status CheckKind(const QuantScheme& s) {
   }
   bool torchao_group = s.group_k == 32 || s.group_k == 64 || s.group_k == 128 || s.group_k == 256;
   if (s.weight == WeightFormat::kInt4) {
-    if (!torchao_group) return Invalid(absl::StrCat(Name(s), ": group_size is ", s.group_k, ", expected 32, 64, 128 or 256"));
-    if (s.activation != ActivationFormat::kAsIs) return Invalid(absl::StrCat(Name(s), ": int4 takes activations as they are"));
+    if (!torchao_group)
+      return Invalid(absl::StrCat(Name(s), ": group_size is ", s.group_k, ", expected 32, 64, 128 or 256"));
+    if (s.activation != ActivationFormat::kAsIs)
+      return Invalid(absl::StrCat(Name(s), ": int4 takes activations as they are"));
     return absl::OkStatus();
   }
   if (s.zero != ZeroKind::kNone) return Invalid(absl::StrCat(Name(s), ": int8 has no zero"));
@@ -125,7 +131,7 @@ absl::StatusOr<QuantScheme> ParseQuantScheme(std::string_view name) {
 std::string Name(const QuantScheme& scheme) {
   if (!scheme.quantized()) return std::string(Name(WeightDType(scheme.weight)));
   bool int4 = scheme.weight == WeightFormat::kInt4;
-  std::string name = int4 ? "int4_weight_only"
+  std::string name = int4                                           ? "int4_weight_only"
                      : scheme.activation == ActivationFormat::kAsIs ? "int8_weight_only"
                                                                     : "int8_dynamic_activation_int8_weight";
   QuantScheme standard = int4 ? Int4Scheme() : Int8Scheme(scheme.activation);
@@ -139,11 +145,16 @@ std::string Name(const QuantScheme& scheme) {
 
 DType WeightDType(WeightFormat format) {
   switch (format) {
-    case WeightFormat::kF32: return DType::kF32;
-    case WeightFormat::kF16: return DType::kF16;
-    case WeightFormat::kBF16: return DType::kBF16;
-    case WeightFormat::kInt8: return DType::kI8;
-    case WeightFormat::kInt4: return DType::kU8;
+    case WeightFormat::kF32:
+      return DType::kF32;
+    case WeightFormat::kF16:
+      return DType::kF16;
+    case WeightFormat::kBF16:
+      return DType::kBF16;
+    case WeightFormat::kInt8:
+      return DType::kI8;
+    case WeightFormat::kInt4:
+      return DType::kU8;
   }
   return DType::kF32;
 }
@@ -195,8 +206,12 @@ QuantizedView QuantizedMatrix::view() const {
     return bytes.empty() ? Tensor() : Tensor(const_cast<uint8_t*>(bytes.data()), dtype, shape);
   };
   Shape params{n, scheme.groups(k)};
-  return {scheme, n, k, part(data, WeightDType(scheme.weight), {n, DataColumns(scheme, k)}),
-          part(scales, scheme.param_dtype, params), part(zeros, scheme.param_dtype, params)};
+  return {scheme,
+          n,
+          k,
+          part(data, WeightDType(scheme.weight), {n, DataColumns(scheme, k)}),
+          part(scales, scheme.param_dtype, params),
+          part(zeros, scheme.param_dtype, params)};
 }
 
 QuantizedMatrix NewQuantizedMatrix(const QuantScheme& scheme, int64_t n, int64_t k) {
@@ -213,25 +228,38 @@ QuantizedMatrix NewQuantizedMatrix(const QuantScheme& scheme, int64_t n, int64_t
 
 float LoadFloat(const void* data, DType dtype, int64_t index) {
   switch (dtype) {
-    case DType::kF32: return static_cast<const float*>(data)[index];
-    case DType::kF16: return F16ToF32(static_cast<const uint16_t*>(data)[index]);
-    case DType::kBF16: return Bf16ToF32(static_cast<const uint16_t*>(data)[index]);
-    default: QD_CHECK(IsFloat(dtype)); return 0;
+    case DType::kF32:
+      return static_cast<const float*>(data)[index];
+    case DType::kF16:
+      return F16ToF32(static_cast<const uint16_t*>(data)[index]);
+    case DType::kBF16:
+      return Bf16ToF32(static_cast<const uint16_t*>(data)[index]);
+    default:
+      QD_CHECK(IsFloat(dtype));
+      return 0;
   }
 }
 
 void StoreFloat(void* data, DType dtype, int64_t index, float value) {
   switch (dtype) {
-    case DType::kF32: static_cast<float*>(data)[index] = value; break;
-    case DType::kF16: static_cast<uint16_t*>(data)[index] = F32ToF16(value); break;
-    case DType::kBF16: static_cast<uint16_t*>(data)[index] = F32ToBf16(value); break;
-    default: QD_CHECK(IsFloat(dtype));
+    case DType::kF32:
+      static_cast<float*>(data)[index] = value;
+      break;
+    case DType::kF16:
+      static_cast<uint16_t*>(data)[index] = F32ToF16(value);
+      break;
+    case DType::kBF16:
+      static_cast<uint16_t*>(data)[index] = F32ToBf16(value);
+      break;
+    default:
+      QD_CHECK(IsFloat(dtype));
   }
 }
 
 namespace {
 
-// Loops over a model's weights run in blocks of a constant length, on pointers that do not alias: -O2 makes vector code of them.
+// Loops over a model's weights run in blocks of a constant length, on pointers that do not alias: -O2 makes vector code
+// of them.
 constexpr int kBlock = 32;
 
 // As F16ToF32, without branches: the exponent is moved by a multiplication, which is exact and handles subnormals.
@@ -255,19 +283,33 @@ void ConvertAll(const From* __restrict from, int64_t count, To* __restrict to, C
 
 void LoadFloats(const void* data, DType dtype, int64_t count, float* out) {
   switch (dtype) {
-    case DType::kF32: std::memcpy(out, data, static_cast<size_t>(count) * 4); break;
-    case DType::kF16: ConvertAll(static_cast<const uint16_t*>(data), count, out, F16ToF32Branchless); break;
-    case DType::kBF16: ConvertAll(static_cast<const uint16_t*>(data), count, out, Bf16ToF32); break;
-    default: QD_CHECK(IsFloat(dtype));
+    case DType::kF32:
+      std::memcpy(out, data, static_cast<size_t>(count) * 4);
+      break;
+    case DType::kF16:
+      ConvertAll(static_cast<const uint16_t*>(data), count, out, F16ToF32Branchless);
+      break;
+    case DType::kBF16:
+      ConvertAll(static_cast<const uint16_t*>(data), count, out, Bf16ToF32);
+      break;
+    default:
+      QD_CHECK(IsFloat(dtype));
   }
 }
 
 void StoreFloats(const float* values, int64_t count, void* data, DType dtype) {
   switch (dtype) {
-    case DType::kF32: std::memcpy(data, values, static_cast<size_t>(count) * 4); break;
-    case DType::kF16: ConvertAll(values, count, static_cast<uint16_t*>(data), F32ToF16); break;
-    case DType::kBF16: ConvertAll(values, count, static_cast<uint16_t*>(data), F32ToBf16); break;
-    default: QD_CHECK(IsFloat(dtype));
+    case DType::kF32:
+      std::memcpy(data, values, static_cast<size_t>(count) * 4);
+      break;
+    case DType::kF16:
+      ConvertAll(values, count, static_cast<uint16_t*>(data), F32ToF16);
+      break;
+    case DType::kBF16:
+      ConvertAll(values, count, static_cast<uint16_t*>(data), F32ToBf16);
+      break;
+    default:
+      QD_CHECK(IsFloat(dtype));
   }
 }
 
@@ -342,8 +384,8 @@ struct GroupParams {
   float scale, zero;  // rounded to the scheme's param_dtype
 };
 
-// torchao's choose_qparams_affine, in f32 (quant_primitives.py): symmetric with (qmax - qmin) / 2 below the largest magnitude,
-// or min and max with the zero in the middle of the codes (kFloat) or at the first (kMin, as ggml's q4_1).
+// torchao's choose_qparams_affine, in f32 (quant_primitives.py): symmetric with (qmax - qmin) / 2 below the largest
+// magnitude, or min and max with the zero in the middle of the codes (kFloat) or at the first (kMin, as ggml's q4_1).
 GroupParams ChooseParams(const QuantScheme& scheme, Range r) {
   float scale, zero = 0;
   if (scheme.weight == WeightFormat::kInt8) {
@@ -405,7 +447,8 @@ absl::Status ConvertRow(const float* x, int64_t row, QuantizedMatrix& out) {
   uint8_t* data = out.data.data() + row * out.k * SizeOf(dtype);
   StoreFloats(x, out.k, data, dtype);
   Range range = MinMax(x, out.k);
-  if (std::isfinite(RoundedTo(dtype, range.low)) && std::isfinite(RoundedTo(dtype, range.high))) return absl::OkStatus();
+  if (std::isfinite(RoundedTo(dtype, range.low)) && std::isfinite(RoundedTo(dtype, range.high)))
+    return absl::OkStatus();
   return Invalid(absl::StrCat(Name(out.scheme), ": row ", row, " holds ",
                               AbsMax(range) == range.high ? range.high : range.low, ", which the format cannot"));
 }

@@ -1,5 +1,5 @@
-// Quantization schemes as values, quantized weights in canonical form, and the host-side quantizer. The formulas are those of
-// torchao 0.5 (quant_primitives.py) and ggml (ggml-quants.c); docs/quantization.md restates them.
+// Quantization schemes as values, quantized weights in canonical form, and the host-side quantizer. The formulas are
+// those of torchao 0.5 (quant_primitives.py) and ggml (ggml-quants.c); docs/quantization.md restates them.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@
 namespace quantd {
 
 enum class WeightFormat : uint8_t { kF32, kF16, kBF16, kInt8, kInt4 };
-// What the zero tensor means. s and z share param_dtype unless said. int4 codes q are unsigned 0..15, int8 codes signed.
+// What the zero tensor means. s and z share param_dtype unless said. int4 codes q are unsigned 0..15, int8 codes
+// signed.
 enum class ZeroKind : uint8_t {
   kNone,   // int8: w = q*s                int4: w = (q-8)*s            (GGUF Q8_0, Q4_0, torchao int8)
   kFloat,  // int4: w = (q-8)*s + z                                     (torchao int4_weight_only, HQQ)
@@ -28,8 +29,8 @@ enum class ActivationFormat : uint8_t {
 
 // A scheme is a value. Its name is torchao's, with what differs from the default spelled out:
 //   "bf16", "f16", "f32", "int8_weight_only", "int8_weight_only,group_size=32,params=f16",
-//   "int4_weight_only,group_size=64", "int4_weight_only,group_size=32,zero=min,params=f16", "int4_weight_only,zero=none",
-//   "int8_dynamic_activation_int8_weight".
+//   "int4_weight_only,group_size=64", "int4_weight_only,group_size=32,zero=min,params=f16",
+//   "int4_weight_only,zero=none", "int8_dynamic_activation_int8_weight".
 struct QuantScheme {
   WeightFormat weight = WeightFormat::kBF16;
   ZeroKind zero = ZeroKind::kNone;
@@ -41,14 +42,14 @@ struct QuantScheme {
   bool quantized() const { return weight == WeightFormat::kInt8 || weight == WeightFormat::kInt4; }
   int64_t groups(int64_t k) const { return quantized() ? (group_k == 0 ? 1 : k / group_k) : 0; }
 };
-// InvalidArgument names what is unknown and lists what is known. int4 defaults to group_size=128 and a bf16 float zero, int8
-// to one f32 scale a row (torchao HEAD's Int8Tensor; 0.5 kept the weight's dtype).
+// InvalidArgument names what is unknown and lists what is known. int4 defaults to group_size=128 and a bf16 float zero,
+// int8 to one f32 scale a row (torchao HEAD's Int8Tensor; 0.5 kept the weight's dtype).
 absl::StatusOr<QuantScheme> ParseQuantScheme(std::string_view name);
 std::string Name(const QuantScheme& scheme);
 DType WeightDType(WeightFormat format);  // of the canonical data: f32, f16, bf16, i8; u8 for int4
 
-// InvalidArgument: there is no such scheme (torchao's groups are 32, 64, 128 and 256; int8 activations go with whole-row int8
-// weights), or W[N, K] does not fit it (K is no multiple of the group).
+// InvalidArgument: there is no such scheme (torchao's groups are 32, 64, 128 and 256; int8 activations go with
+// whole-row int8 weights), or W[N, K] does not fit it (K is no multiple of the group).
 absl::Status CheckScheme(const QuantScheme& scheme, int64_t n, int64_t k);
 
 // Weights W[N, K] of a linear layer (N outputs, K inputs) on the host in canonical row-major form, not owned.
@@ -71,9 +72,9 @@ struct QuantizedMatrix {
 // Zeroed storage of the right sizes.
 QuantizedMatrix NewQuantizedMatrix(const QuantScheme& scheme, int64_t n, int64_t k);
 
-// Quantizes (or converts) `weights`, f32/f16/bf16 [N, K], by `scheme`. Statistics and codes are computed in f32 with the
-// parameters already rounded to param_dtype. InvalidArgument: K is not a multiple of the group; a weight is not finite
-// (names row and column).
+// Quantizes (or converts) `weights`, f32/f16/bf16 [N, K], by `scheme`. Statistics and codes are computed in f32 with
+// the parameters already rounded to param_dtype. InvalidArgument: K is not a multiple of the group; a weight is not
+// finite (names row and column).
 absl::StatusOr<QuantizedMatrix> Quantize(const Tensor& weights, const QuantScheme& scheme);
 
 // Row `row` of W as f32 [K]: the definition that every backend is tested against.

@@ -74,9 +74,9 @@ uint32_t OrderedBits(float x) {
   return bits ^ ((bits >> 31) != 0 ? 0xffffffff : 0x80000000);
 }
 
-// Keeps the first entries, by value descending and then by id, before which less than `target` mass lies; at least one. Their
-// order (by id) stays. A radix select on the bits of the value finds the last one kept: each pass adds up the mass under each
-// digit, so that nothing is sorted and sums do not depend on an algorithm's order of visits.
+// Keeps the first entries, by value descending and then by id, before which less than `target` mass lies; at least one.
+// Their order (by id) stays. A radix select on the bits of the value finds the last one kept: each pass adds up the
+// mass under each digit, so that nothing is sorted and sums do not depend on an algorithm's order of visits.
 template <typename Mass>
 std::span<Entry> KeepTop(std::span<Entry> entries, double target, Mass mass) {
   constexpr int kDigitBits[] = {11, 11, 10};
@@ -125,13 +125,15 @@ double Total(std::span<const Entry> entries) {
   return total;
 }
 
-// e^x for x <= 0 within 2 units in the last place, 0 below -87: arithmetic alone, so that it is vector code and the same
-// everywhere. 2^n e^r with |r| <= ln(2)/2, ln(2) split in two (Cody and Waite), e^r by its series (r^7/7! < 2^-26).
+// e^x for x <= 0 within 2 units in the last place, 0 below -87: arithmetic alone, so that it is vector code and the
+// same everywhere. 2^n e^r with |r| <= ln(2)/2, ln(2) split in two (Cody and Waite), e^r by its series (r^7/7! <
+// 2^-26).
 inline float ExpOfNegative(float x) {
   float clamped = x < -87.0f ? -87.0f : x;
   float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds to an integer
   float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
-  float series = 1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720))))));
+  float series =
+      1.0f + r * (1.0f + r * (1.0f / 2 + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720))))));
   float power = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
   return x < -87.0f ? 0.0f : series * power;
 }
@@ -174,14 +176,19 @@ SampleResult SampleRow(const float* logits, int64_t vocab, const SamplingRow& ro
   for (int32_t id : row.suppressed_ids) {
     if (id >= 0 && id < vocab) entries[static_cast<size_t>(id)].value = -INFINITY;  // ranks last, its weight is 0
   }
-  if (params.top_k > 0 && params.top_k < vocab) entries = KeepTop(entries, params.top_k, [](const Entry&) { return 1.0; });
+  if (params.top_k > 0 && params.top_k < vocab)
+    entries = KeepTop(entries, params.top_k, [](const Entry&) { return 1.0; });
   ToWeights(entries, params.temperature);
   if (params.top_p < 1) {
-    // All entries below this weigh less than 1 - top_p together, so none of them is kept (0.999: a margin for rounding).
-    double total = Total(entries), least = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(entries.size());
+    // All entries below this weigh less than 1 - top_p together, so none of them is kept (0.999: a margin for
+    // rounding).
+    double total = Total(entries),
+           least = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(entries.size());
     entries = entries.first(static_cast<size_t>(
-        std::remove_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.value < least * 0.999; }) - entries.begin()));
-    entries = KeepTop(entries, static_cast<double>(params.top_p) * total, [](const Entry& e) { return double{e.value}; });
+        std::remove_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.value < least * 0.999; }) -
+        entries.begin()));
+    entries =
+        KeepTop(entries, static_cast<double>(params.top_p) * total, [](const Entry& e) { return double{e.value}; });
   }
   for (Entry& e : entries) e.value = e.value >= params.min_p ? e.value : 0;
   return {Draw(entries, PhiloxUniform(params.seed, row.output_index, row.position))};

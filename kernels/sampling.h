@@ -1,5 +1,5 @@
-// Choosing the next token from a row of logits. Random numbers are Philox4x32-10 keyed by (seed, output index, position), so
-// a result does not depend on batching, thread or device.
+// Choosing the next token from a row of logits. Random numbers are Philox4x32-10 keyed by (seed, output index,
+// position), so a result does not depend on batching, thread or device.
 #pragma once
 
 #include <array>
@@ -21,8 +21,8 @@ struct SamplingParams {
 struct SamplingRow {
   SamplingParams params;
   uint32_t output_index = 0;
-  uint64_t position = 0;                      // of the token being chosen
-  std::span<const int32_t> suppressed_ids;    // never chosen (end tokens before min_new_tokens); borrowed for the call
+  uint64_t position = 0;                    // of the token being chosen
+  std::span<const int32_t> suppressed_ids;  // never chosen (end tokens before min_new_tokens); borrowed for the call
 };
 using SamplingRows = std::span<const SamplingRow>;
 
@@ -36,9 +36,10 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<u
 // Uniform in [0, 1) with 24 bits.
 float PhiloxUniform(uint64_t seed, uint32_t stream, uint64_t position);
 
-// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Ties go to the lower id, so top-k keeps exactly
-// k (transformers keeps all ties of the last). The draw inverts the cumulative distribution of the kept tokens in order of id.
-// `logits` f32 [V] is read only; `scratch` has room for V entries, so nothing is allocated (greedy rows use none of it).
+// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Ties go to the lower id, so top-k keeps
+// exactly k (transformers keeps all ties of the last). The draw inverts the cumulative distribution of the kept tokens
+// in order of id. `logits` f32 [V] is read only; `scratch` has room for V entries, so nothing is allocated (greedy rows
+// use none of it).
 struct SampleScratch {
   struct Entry {
     float value;  // a logit, then what the filters make of it

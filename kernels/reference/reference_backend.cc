@@ -20,8 +20,13 @@ class ReferenceWeight : public DeviceWeight {
  public:
   ReferenceWeight(const QuantizedView& v, Buffer data, Buffer scales, Buffer zeros)
       : DeviceWeight(v.scheme, v.n, v.k, "reference.canonical.v1"),
-        view_(v), data_(std::move(data)), scales_(std::move(scales)), zeros_(std::move(zeros)) {
-    auto over = [](const Tensor& t, const Buffer& b) { return t.present() ? Tensor(b.data(), t.dtype(), t.shape()) : t; };
+        view_(v),
+        data_(std::move(data)),
+        scales_(std::move(scales)),
+        zeros_(std::move(zeros)) {
+    auto over = [](const Tensor& t, const Buffer& b) {
+      return t.present() ? Tensor(b.data(), t.dtype(), t.shape()) : t;
+    };
     view_.data = over(v.data, data_);
     view_.scales = over(v.scales, scales_);
     view_.zeros = over(v.zeros, zeros_);
@@ -67,8 +72,8 @@ std::vector<float> LoadRow(const Tensor& t, int64_t row) {
   return values;
 }
 
-// The dot product of row `t` of x with output `n`'s weights, before bias. Whole-row int8 weights multiply as codes, their
-// scale comes last; all others are dequantized to f32 first.
+// The dot product of row `t` of x with output `n`'s weights, before bias. Whole-row int8 weights multiply as codes,
+// their scale comes last; all others are dequantized to f32 first.
 class LinearRow {
  public:
   explicit LinearRow(const QuantizedView& w) : w_(w), weights_(static_cast<size_t>(w.k)) {}
@@ -114,9 +119,15 @@ struct KvSide {
 
   void Store(int64_t slot, const float* x) const {
     switch (format) {
-      case KvFormat::kF32: StoreFloats(x, dim(), cache.as<float>() + slot * dim(), DType::kF32); break;
-      case KvFormat::kBF16: StoreFloats(x, dim(), cache.as<uint16_t>() + slot * dim(), DType::kBF16); break;
-      case KvFormat::kInt8: scales.as<float>()[slot] = QuantizeInt8(x, dim(), cache.as<int8_t>() + slot * dim()); break;
+      case KvFormat::kF32:
+        StoreFloats(x, dim(), cache.as<float>() + slot * dim(), DType::kF32);
+        break;
+      case KvFormat::kBF16:
+        StoreFloats(x, dim(), cache.as<uint16_t>() + slot * dim(), DType::kBF16);
+        break;
+      case KvFormat::kInt8:
+        scales.as<float>()[slot] = QuantizeInt8(x, dim(), cache.as<int8_t>() + slot * dim());
+        break;
     }
   }
   void Load(int64_t slot, float* x) const {
@@ -137,7 +148,9 @@ void Attend(const float* q, const KvSide& keys, const KvSide& values, const int3
             int32_t position, float scale, float* out) {
   int64_t dim = keys.dim();
   std::vector<float> scores(static_cast<size_t>(position) + 1), row(static_cast<size_t>(dim));
-  auto slot = [&](size_t p) { return keys.slot(table[p / kKvBlockTokens], head, static_cast<int64_t>(p) % kKvBlockTokens); };
+  auto slot = [&](size_t p) {
+    return keys.slot(table[p / kKvBlockTokens], head, static_cast<int64_t>(p) % kKvBlockTokens);
+  };
   float largest = -INFINITY;
   for (size_t p = 0; p < scores.size(); ++p) {
     keys.Load(slot(p), row.data());
@@ -161,7 +174,9 @@ class ReferenceBackend : public Backend {
  public:
   explicit ReferenceBackend(const BackendOptions& options) : dry_run_(options.dry_run) {}
 
-  DeviceInfo device() const override { return {.id = "reference", .name = "plain loops", .isa = "portable", .threads = 1}; }
+  DeviceInfo device() const override {
+    return {.id = "reference", .name = "plain loops", .isa = "portable", .threads = 1};
+  }
   bool dry_run() const override { return dry_run_; }
   MemorySnapshot memory() const override { return ledger_.snapshot(); }
 
@@ -187,7 +202,9 @@ class ReferenceBackend : public Backend {
   }
   absl::Status Synchronize() override { return std::exchange(error_, absl::OkStatus()); }
 
-  absl::Status Supports(const QuantScheme& scheme, int64_t n, int64_t k) const override { return CheckScheme(scheme, n, k); }
+  absl::Status Supports(const QuantScheme& scheme, int64_t n, int64_t k) const override {
+    return CheckScheme(scheme, n, k);
+  }
 
   absl::StatusOr<std::unique_ptr<DeviceWeight>> Pack(const QuantizedView& weight, MemoryTag tag) override {
     QD_RETURN_IF_ERROR(Validate(weight));

@@ -87,10 +87,10 @@ TEST(QuantSchemeTest, EveryNameParsesToWhatItNames) {
 }
 
 TEST(QuantSchemeTest, NamesAreTorchaosAndSayWhatDiffersFromTheDefault) {
-  for (const char* name : {"bf16", "f16", "f32", "int8_weight_only", "int8_weight_only,group_size=32,params=f16",
-                           "int4_weight_only", "int4_weight_only,group_size=64",
-                           "int4_weight_only,group_size=32,zero=min,params=f16", "int4_weight_only,zero=none",
-                           "int8_dynamic_activation_int8_weight"}) {
+  for (const char* name :
+       {"bf16", "f16", "f32", "int8_weight_only", "int8_weight_only,group_size=32,params=f16", "int4_weight_only",
+        "int4_weight_only,group_size=64", "int4_weight_only,group_size=32,zero=min,params=f16",
+        "int4_weight_only,zero=none", "int8_dynamic_activation_int8_weight"}) {
     auto scheme = ParseQuantScheme(name);
     ASSERT_TRUE(scheme.ok()) << scheme.status();
     EXPECT_EQ(Name(*scheme), name);
@@ -104,10 +104,10 @@ TEST(QuantSchemeTest, NamesAreTorchaosAndSayWhatDiffersFromTheDefault) {
 }
 
 TEST(QuantSchemeTest, WhatIsUnknownIsNamedWithWhatIsKnown) {
-  for (const char* name : {"", "int5", "int4_weight_only,", "int4_weight_only,group=32", "int4_weight_only,group_size=",
-                           "int4_weight_only,group_size=32x", "int4_weight_only,group_size=-32",
-                           "int4_weight_only,group_size=99999999999", "int4_weight_only,zero=int", "bf16,params=f16",
-                           "int8_weight_only,params=i8", ",bf16"}) {
+  for (const char* name : {"", "int5", "int4_weight_only,", "int4_weight_only,group=32",
+                           "int4_weight_only,group_size=", "int4_weight_only,group_size=32x",
+                           "int4_weight_only,group_size=-32", "int4_weight_only,group_size=99999999999",
+                           "int4_weight_only,zero=int", "bf16,params=f16", "int8_weight_only,params=i8", ",bf16"}) {
     absl::Status status = ParseQuantScheme(name).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
     EXPECT_THAT(std::string(status.message()), HasSubstr("known are bf16, f16, f32, int8_weight_only")) << name;
@@ -182,8 +182,9 @@ TEST(QuantizeTest, GoldensOfNumpy) {
   EXPECT_EQ(Codes(MustQuantize(weights, 6, "int8_dynamic_activation_int8_weight")), Codes(int8));
 }
 
-// |w - w'| <= half a step, plus what rounding the parameters to their dtype moves where a code is clamped: 2^-9 (bf16) or 2^-12
-// (f16) of the scale for each of the 15 (int4) or 128 (int8) steps, and of the zero; twice that for the rounding of both ends.
+// |w - w'| <= half a step, plus what rounding the parameters to their dtype moves where a code is clamped: 2^-9 (bf16)
+// or 2^-12 (f16) of the scale for each of the 15 (int4) or 128 (int8) steps, and of the zero; twice that for the
+// rounding of both ends.
 TEST(QuantizeTest, ValuesComeBackWithinHalfAStep) {
   constexpr int64_t kRows = 5, kColumns = 512;
   std::vector<float> weights = RandomWeights(kRows * kColumns);
@@ -192,7 +193,9 @@ TEST(QuantizeTest, ValuesComeBackWithinHalfAStep) {
     QuantizedMatrix m = MustQuantize(weights, kRows, Name(scheme));
     std::vector<float> values = Dequantized(m), scales = Params(m.scales, scheme.param_dtype);
     int64_t length = kColumns / scheme.groups(kColumns);
-    float rounding = scheme.param_dtype == DType::kBF16 ? 0x1p-9f : scheme.param_dtype == DType::kF16 ? 0x1p-12f : 0x1p-24f;
+    float rounding = scheme.param_dtype == DType::kBF16  ? 0x1p-9f
+                     : scheme.param_dtype == DType::kF16 ? 0x1p-12f
+                                                         : 0x1p-24f;
     for (size_t i = 0; i < weights.size(); ++i) {
       float scale = scales[i / static_cast<size_t>(length)];
       float steps = scheme.weight == WeightFormat::kInt8 ? 128 : 15;
@@ -208,11 +211,15 @@ TEST(QuantizeTest, ZeroAndConstantGroupsAreFinite) {
     std::fill(weights.begin() + 256, weights.end(), -0.25f);
     std::vector<float> values = Dequantized(MustQuantize(weights, 2, Name(scheme)));
     for (size_t i = 0; i < values.size(); ++i) {
-      // Zeros: within eight floors of the scale (1e-6). Constants: the zero rounded to 16 bits (2^-9 of it); where there is
-      // none, half a step of amax/7.5 or amax/127.5 and the scale's rounding (8 steps, 2^-9 of each).
+      // Zeros: within eight floors of the scale (1e-6). Constants: the zero rounded to 16 bits (2^-9 of it); where
+      // there is none, half a step of amax/7.5 or amax/127.5 and the scale's rounding (8 steps, 2^-9 of each).
       double symmetric = scheme.weight == WeightFormat::kInt8 ? 0.25 / 127.5 : 0.25 / 7.5;
       double bound = scheme.zero == ZeroKind::kNone ? symmetric * 0.52 + 0.25 * 0x1p-9 : 0.25 * 0x1p-9 + 1e-5;
-      ASSERT_NEAR(values[i], weights[i], i < 256 ? 1e-5 : scheme.quantized() ? bound : 0) << Name(scheme) << " at " << i;
+      ASSERT_NEAR(values[i], weights[i],
+                  i < 256              ? 1e-5
+                  : scheme.quantized() ? bound
+                                       : 0)
+          << Name(scheme) << " at " << i;
     }
   }
 }
@@ -235,8 +242,10 @@ TEST(QuantizeTest, WeightsThatAreNotFiniteAreRefusedByPlace) {
 TEST(QuantizeTest, WeightsTooLargeForTheFormatAreRefused) {
   std::vector<float> weights(64, 1.0f);
   weights[40] = 3e7f;
-  EXPECT_THAT(std::string(Quantize(Matrix(weights, 1), ParseQuantScheme("int8_weight_only,params=f16").value()).status().message()),
-              HasSubstr("row 0, columns 0 to 63: the weights are too large for params of f16"));
+  EXPECT_THAT(
+      std::string(
+          Quantize(Matrix(weights, 1), ParseQuantScheme("int8_weight_only,params=f16").value()).status().message()),
+      HasSubstr("row 0, columns 0 to 63: the weights are too large for params of f16"));
   EXPECT_THAT(std::string(Quantize(Matrix(weights, 1), ParseQuantScheme("f16").value()).status().message()),
               HasSubstr("row 0 holds"));
   std::vector<float> extremes(64, 3e38f);
@@ -284,9 +293,13 @@ TEST(ValidateTest, NamesThePartThatDoesNotFit) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
-  EXPECT_THAT(message([](QuantizedView& v) { v.data = Tensor(v.data.data(), DType::kU8, {2, 128}); }),
+  EXPECT_THAT(message([](QuantizedView& v) {
+                v.data = Tensor(v.data.data(), DType::kU8, {2, 128});
+              }),
               HasSubstr("data is u8 [2, 128], expected u8 [2, 64]"));
-  EXPECT_THAT(message([](QuantizedView& v) { v.scales = Tensor(v.scales.data(), DType::kF16, {2, 2}); }),
+  EXPECT_THAT(message([](QuantizedView& v) {
+                v.scales = Tensor(v.scales.data(), DType::kF16, {2, 2});
+              }),
               HasSubstr("scales is f16 [2, 2], expected bf16 [2, 2]"));
   EXPECT_THAT(message([](QuantizedView& v) { v.zeros = Tensor(); }), HasSubstr("zeros is absent"));
   EXPECT_THAT(message([](QuantizedView& v) { v.k = 100; }), HasSubstr("no multiple of the group of 64"));

@@ -52,7 +52,8 @@ TEST(PhiloxTest, KnownAnswers) {
   using Counter = std::array<uint32_t, 4>;
   EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}), (Counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   uint32_t ones = 0xffffffff;
-  EXPECT_EQ(Philox4x32({ones, ones, ones, ones}, {ones, ones}), (Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(Philox4x32({ones, ones, ones, ones}, {ones, ones}),
+            (Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (Counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
@@ -94,10 +95,12 @@ TEST(SampleRowTest, SuppressedTokensAreNeverChosen) {
   std::vector<float> logits = RandomLogits(200);
   std::vector<int32_t> order(200);
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
   std::vector<int32_t> suppressed = {order[0], order[1], order[2], 7000, -1};  // ids outside the vocabulary are ignored
   EXPECT_EQ(Sample(logits, {.temperature = 0}, 0, suppressed), order[3]);
-  for (SamplingParams params : {SamplingParams{}, SamplingParams{.top_k = 5}, SamplingParams{.top_p = 0.5f}, SamplingParams{.min_p = 0.1f}}) {
+  for (SamplingParams params :
+       {SamplingParams{}, SamplingParams{.top_k = 5}, SamplingParams{.top_p = 0.5f}, SamplingParams{.min_p = 0.1f}}) {
     for (uint64_t position = 0; position < 500; ++position) {
       int32_t token = Sample(logits, params, position, suppressed);
       ASSERT_GE(token, 0);
@@ -109,7 +112,8 @@ TEST(SampleRowTest, SuppressedTokensAreNeverChosen) {
 }
 
 TEST(SampleRowTest, RowsThatAreNotFiniteGiveNoToken) {
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                    -std::numeric_limits<float>::infinity()}) {
     for (size_t where : {0, 31, 64, 69}) {
       std::vector<float> logits = RandomLogits(70);
       logits[where] = bad;
@@ -130,8 +134,8 @@ TEST(SampleRowTest, ExtremeLogitsAndTemperaturesStayDefined) {
   }
 }
 
-// Pearson's chi-square over the tokens with an expectation of at least 5, the others as one; the bound is mean plus five
-// standard deviations of its distribution. Tokens that the filters drop must not occur at all.
+// Pearson's chi-square over the tokens with an expectation of at least 5, the others as one; the bound is mean plus
+// five standard deviations of its distribution. Tokens that the filters drop must not occur at all.
 void ExpectFrequencies(const std::vector<float>& logits, SamplingParams params) {
   constexpr int kDraws = 8000;
   std::vector<double> expected = Probabilities(logits, params);
@@ -155,8 +159,9 @@ void ExpectFrequencies(const std::vector<float>& logits, SamplingParams params) 
     ++cells;
   }
   if (rest_expected >= 5) statistic += (rest_count - rest_expected) * (rest_count - rest_expected) / rest_expected;
-  EXPECT_LE(statistic, cells + 5 * std::sqrt(2.0 * cells)) << "temperature " << params.temperature << " top_k " << params.top_k
-                                                           << " top_p " << params.top_p << " min_p " << params.min_p;
+  EXPECT_LE(statistic, cells + 5 * std::sqrt(2.0 * cells))
+      << "temperature " << params.temperature << " top_k " << params.top_k << " top_p " << params.top_p << " min_p "
+      << params.min_p;
 }
 
 TEST(SampleRowTest, FrequenciesAreTheExactProbabilities) {
@@ -176,16 +181,20 @@ TEST(SampleRowTest, FiltersKeepWhatSortingKeeps) {
   for (float spread : {0.01f, 1.0f, 4.0f}) {
     std::vector<float> logits = RandomLogits(32000, spread);
     for (size_t i = 0; i < logits.size(); i += 3) logits[i] = std::round(logits[i] * 8) / 8;  // many ties
-    for (SamplingParams params : {SamplingParams{.top_k = 40}, SamplingParams{.top_k = 20000}, SamplingParams{.top_p = 0.9f},
-                                  SamplingParams{.top_p = 0.0001f}, SamplingParams{.top_k = 300, .top_p = 0.5f, .min_p = 0.02f}}) {
-      // Weights are f32: logits whose weights are equal rank by id, so the last kept may differ within 1e-4 of the mass.
+    for (SamplingParams params :
+         {SamplingParams{.top_k = 40}, SamplingParams{.top_k = 20000}, SamplingParams{.top_p = 0.9f},
+          SamplingParams{.top_p = 0.0001f}, SamplingParams{.top_k = 300, .top_p = 0.5f, .min_p = 0.02f}}) {
+      // Weights are f32: logits whose weights are equal rank by id, so the last kept may differ within 1e-4 of the
+      // mass.
       SamplingParams wider = params;
       if (params.top_p < 1) wider.top_p *= 1.0001f;
       std::vector<double> expected = Probabilities(logits, wider);
       for (uint64_t position = 0; position < 100; ++position) {
         int32_t token = Sample(logits, params, position);
         ASSERT_GE(token, 0);
-        ASSERT_GT(expected[static_cast<size_t>(token)], 0) << token << " logit " << logits[static_cast<size_t>(token)] << " spread " << spread << " top_k " << params.top_k << " top_p " << params.top_p;
+        ASSERT_GT(expected[static_cast<size_t>(token)], 0)
+            << token << " logit " << logits[static_cast<size_t>(token)] << " spread " << spread << " top_k "
+            << params.top_k << " top_p " << params.top_p;
       }
     }
   }
@@ -194,7 +203,8 @@ TEST(SampleRowTest, FiltersKeepWhatSortingKeeps) {
 TEST(SampleRowTest, TiesOfTopKGoToTheLowerIds) {
   std::vector<float> logits(100, 0.0f);
   std::vector<int> counts(100);
-  for (uint64_t position = 0; position < 500; ++position) ++counts[static_cast<size_t>(Sample(logits, {.top_k = 4}, position))];
+  for (uint64_t position = 0; position < 500; ++position)
+    ++counts[static_cast<size_t>(Sample(logits, {.top_k = 4}, position))];
   for (size_t i = 0; i < counts.size(); ++i) EXPECT_EQ(counts[i] > 0, i < 4) << i;
 }
 
