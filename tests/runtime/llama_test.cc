@@ -74,6 +74,30 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values("reference", "cpu")),
     [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
 
+// GGUF as llama.cpp's converter writes it: permuted q/k, block types, rope factors; goldens from the gguf package's values.
+class TinyGguf : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(TinyGguf, LogitsEqualTransformers) {
+  const auto& [name, backend] = GetParam();
+  const std::string path = std::string(QD_SOURCE_DIR) + "/tests/goldens/gguf/" + name;
+  auto golden = testing::ReadGoldenTensors(path + ".golden.safetensors");
+  auto harness = ModelHarness::Open(path + ".gguf", F32Spec(), kLongest, backend);
+  ASSERT_TRUE(harness.ok()) << harness.status();
+  int sequences = 0;
+  for (; golden.count("ids_" + std::to_string(sequences)) != 0; ++sequences) {
+    std::vector<float> got = (*harness)->Logits(golden.at("ids_" + std::to_string(sequences)).i32);
+    const std::vector<float>& want = golden.at("logits_" + std::to_string(sequences)).f32;
+    ASSERT_EQ(got.size(), want.size());
+    EXPECT_LT(WorstError(got, want, (*harness)->vocab()), 1e-4) << "sequence " << sequences;
+  }
+  EXPECT_GT(sequences, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TinyGguf,
+                         ::testing::Combine(::testing::Values("mixed_tied_gpt2", "rope_linear_spm", "untied_rope_freqs_gpt2"),
+                                            ::testing::Values("reference", "cpu")),
+                         [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
+
 class TinyLlamaScheme : public ::testing::TestWithParam<std::string> {};
 
 // A result may not depend on how the prompt was cut into steps.
