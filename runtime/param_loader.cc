@@ -23,6 +23,16 @@ void AppendRows(QuantizedMatrix& all, const QuantizedMatrix& more) {
   all.zeros.insert(all.zeros.end(), more.zeros.begin(), more.zeros.end());
 }
 
+// The view of a dry run: shapes without memory.
+QuantizedView SizesOnly(const QuantScheme& scheme, int64_t n, int64_t k) {
+  QuantizedView view{scheme, n, k, {}, {}, {}};
+  const bool packed = scheme.weight == WeightFormat::kInt4;
+  view.data = Tensor(nullptr, WeightDType(scheme.weight), {n, packed ? k / 2 : k});
+  if (scheme.quantized()) view.scales = Tensor(nullptr, scheme.param_dtype, {n, scheme.groups(k)});
+  if (scheme.zero != ZeroKind::kNone) view.zeros = Tensor(nullptr, scheme.param_dtype, {n, scheme.groups(k)});
+  return view;
+}
+
 }  // namespace
 
 ParamLoader::ParamLoader(const WeightStore& store, const QuantRecipe& recipe, Backend& backend, MemoryTag tag,
@@ -99,10 +109,11 @@ QuantizedMatrix ParamLoader::Load(const TensorInfo& info, const QuantScheme& sch
 
 const DeviceWeight* ParamLoader::Pack(const QuantizedMatrix& matrix, const std::string& layer) {
   if (!status_.ok()) return nullptr;
+  const QuantizedView view = backend_.dry_run() ? SizesOnly(matrix.scheme, matrix.n, matrix.k) : matrix.view();
   absl::StatusOr<std::unique_ptr<DeviceWeight>> packed = absl::InternalError("not packed");
   OnDevice([&] {
     absl::Status supported = backend_.Supports(matrix.scheme, matrix.n, matrix.k);
-    packed = supported.ok() ? backend_.Pack(matrix.view(), tag_) : supported;
+    packed = supported.ok() ? backend_.Pack(view, tag_) : supported;
   });
   if (!packed.ok()) {
     Fail(absl::Status(packed.status().code(), absl::StrCat(layer, ": ", packed.status().message())));
