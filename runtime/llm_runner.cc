@@ -26,11 +26,11 @@ Tensor RunStep(Backend& backend, Workspace& workspace, LanguageModel& model, KvC
   batch.positions = ToDevice(backend, workspace, input.positions, {T});
   batch.seq_starts = ToDevice(backend, workspace, input.seq_starts, {S + 1});
   batch.block_tables = ToDevice(backend, workspace, input.block_tables, {S, input.block_table_width});
-  Tensor hidden = workspace.New(shape.activations, {T, shape.hidden_size});
+  Tensor hidden = workspace.New(DType::kF32, {T, shape.hidden_size});
   model.Forward(step, batch, cache, hidden);
   if (R == 0) return Tensor();
   Tensor rows = ToDevice(backend, workspace, input.logit_rows, {R});
-  Tensor hidden_rows = workspace.New(shape.activations, {R, shape.hidden_size});
+  Tensor hidden_rows = workspace.New(DType::kF32, {R, shape.hidden_size});
   backend.GatherRows(hidden, rows, hidden_rows);
   Tensor logits = workspace.New(DType::kF32, {R, shape.vocab_size});
   model.Logits(step, hidden_rows, logits);

@@ -38,6 +38,7 @@ __attribute__((target("avx2"))) inline uint64_t ReadAll(const uint8_t* data, siz
   __m256i sum[4] = {};
   const size_t stream = bytes / 4;
   for (size_t i = 0; i + 64 <= stream; i += 64) {
+#pragma GCC unroll 4
     for (int s = 0; s < 4; ++s) {
       const uint8_t* p = data + static_cast<size_t>(s) * stream + i;
       __m256i both = _mm256_xor_si256(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
@@ -58,6 +59,7 @@ __attribute__((target("avx2,fma"))) inline float FmaLoop(int64_t rounds) {
   __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-6f);
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 10  // or the sums live in memory at -O2
+#pragma GCC unroll 10
     for (int i = 0; i < 10; ++i) acc[i] = _mm256_fmadd_ps(acc[i], a, b);
     asm volatile("" : "+x"(a));
   }
@@ -69,6 +71,7 @@ __attribute__((target("avx2"))) inline int Int8Loop(int64_t rounds) {
   __m256i acc[8] = {}, w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5);
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 8
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       asm volatile("" : "+x"(x));  // the product is not a constant
