@@ -11,6 +11,15 @@ namespace {
 
 constexpr uint32_t kNeverMerges = std::numeric_limits<uint32_t>::max();
 
+constexpr std::string_view kVisibleSpace = "\xE2\x96\x81";  // U+2581
+
+// Where the first U+2581 that follows another character begins, at or after `begin`; npos where there is none.
+size_t FindSpaceAfterCharacter(std::string_view text, size_t begin) {
+  size_t pos = begin;
+  while (text.substr(pos).starts_with(kVisibleSpace)) pos += kVisibleSpace.size();
+  return text.find(kVisibleSpace, pos);
+}
+
 uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
@@ -25,6 +34,7 @@ absl::Status BpeModel::AddToken(std::string_view text, int32_t id) {
     return absl::DataLossError(absl::StrCat("tokens ", it->second, " and ", id, " have the same text"));
   }
   longest_ = std::max(longest_, text.size());
+  if (FindSpaceAfterCharacter(text, 0) != std::string_view::npos) spaces_only_lead_ = false;
   return absl::OkStatus();
 }
 
@@ -106,11 +116,11 @@ void BpeModel::FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols
   if (!symbols.empty()) symbols.back().next = -1;
 }
 
-void BpeModel::Emit(std::string_view piece, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
+void BpeModel::Emit(std::string_view piece, uint32_t offset, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
                     std::vector<uint32_t>* begins) const {
   const auto append = [&](int32_t id, uint32_t begin) {
     ids.push_back(id);
-    if (begins != nullptr) begins->push_back(begin);
+    if (begins != nullptr) begins->push_back(offset + begin);
   };
   bool after_unknown = false;
   for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
@@ -140,6 +150,23 @@ void BpeModel::Encode(std::string_view piece, Scratch& scratch, std::vector<int3
       return;
     }
   }
+  for (size_t begin = 0; begin < piece.size();) {
+    const size_t end = NextCut(piece, begin);
+    const std::string_view part = piece.substr(begin, end - begin);
+    EncodeUncut(part, scratch);
+    Emit(part, static_cast<uint32_t>(begin), scratch.symbols, ids, begins);
+    begin = end;
+  }
+}
+
+// The end of the part of `piece` that begins at `begin` and that no merge leaves. An unknown visible space would make one
+// unknown token with what is before it, so it must be known.
+size_t BpeModel::NextCut(std::string_view piece, size_t begin) const {
+  if (options_.byte_level || !spaces_only_lead_ || !Find(kVisibleSpace)) return piece.size();
+  return std::min(FindSpaceAfterCharacter(piece, begin), piece.size());
+}
+
+void BpeModel::EncodeUncut(std::string_view piece, Scratch& scratch) const {
   std::vector<Symbol>& symbols = scratch.symbols;
   std::vector<Candidate>& heap = scratch.heap;
   FirstSymbols(piece, symbols);
@@ -167,7 +194,6 @@ void BpeModel::Encode(std::string_view piece, Scratch& scratch, std::vector<int3
     propose(a.previous);
     propose(left);
   }
-  Emit(piece, symbols, ids, begins);
 }
 
 }  // namespace quantd

@@ -70,15 +70,20 @@ class BpeModel {
  private:
   struct Merge { uint32_t rank; int32_t id; };
 
+  size_t NextCut(std::string_view piece, size_t begin) const;
+  void EncodeUncut(std::string_view piece, Scratch& scratch) const;
   void Propose(std::string_view piece, int32_t left, Scratch& scratch) const;
   std::optional<Merge> FindMerge(std::string_view piece, const Symbol& left, const Symbol& right) const;
   void FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols) const;
-  void Emit(std::string_view piece, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
+  void Emit(std::string_view piece, uint32_t offset, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
             std::vector<uint32_t>* begins) const;
 
   Options options_;
   absl::flat_hash_map<std::string, int32_t> tokens_;
   size_t longest_ = 0;  // bytes of the longest token
+  // No token has a visible space after another character, so no merge crosses the start of a word: a whole text, which is one
+  // piece to SentencePiece, is encoded word by word.
+  bool spaces_only_lead_ = true;
   std::array<int32_t, 256> bytes_;
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by (left id, right id); unused where there are ranks
   std::vector<uint32_t> ranks_;                  // by id

@@ -1,0 +1,393 @@
+// The tokenizer against goldens of Hugging Face `tokenizers` (tools/oracle/make_tokenizer_goldens.py), and against bad files.
+#include "runtime/tokenizer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/json.h"
+#include "runtime/stream_decoder.h"
+#include "tests/testing/test_paths.h"
+
+namespace quantd {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::FileExists;
+using testing::SharedPath;
+using testing::SourcePath;
+
+Json ReadJson(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream out;
+  out << file.rdbuf();
+  return Json::parse(out.str());
+}
+
+std::vector<int32_t> Encode(const Tokenizer& tokenizer, const TextPieces& pieces) {
+  std::vector<int32_t> ids;
+  std::vector<uint32_t> offsets;
+  const absl::Status status = tokenizer.Encode(pieces, ids, &offsets);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(ids.size(), offsets.size());
+  const size_t size = JoinText(pieces).size();
+  for (size_t i = 0; i < offsets.size(); ++i) {
+    EXPECT_LT(offsets[i], size);
+    EXPECT_GE(offsets[i], offsets[i == 0 ? 0 : i - 1]);
+  }
+  return ids;
+}
+
+std::string Decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  StreamDecoder decoder(tokenizer, {.skip_special_tokens = false, .at_text_start = true});
+  std::string text;
+  for (const int32_t id : ids) text += decoder.Append(id);
+  return text + decoder.Flush();
+}
+
+void CheckGolden(const std::string& name) {
+  if (!FileExists(SharedPath("data/tokenizers/" + name))) GTEST_SKIP() << "data: the tokenizer of " << name << " is absent";
+  const auto tokenizer = LoadTokenizer(SharedPath("data/tokenizers/" + name));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/" + name + ".json"));
+  ASSERT_EQ(golden["texts"].size(), 400u);
+  for (const Json& one : golden["texts"]) {
+    EXPECT_EQ(Encode(**tokenizer, {{one["text"], false}}), one["ids"].get<std::vector<int32_t>>()) << one["text"];
+  }
+  ASSERT_FALSE(golden["prompts"].empty());
+  for (const Json& prompt : golden["prompts"]) {
+    TextPieces pieces;
+    for (const Json& piece : prompt["pieces"]) pieces.push_back({piece["text"], piece["parse_special"]});
+    EXPECT_EQ(Encode(**tokenizer, pieces), prompt["ids"].get<std::vector<int32_t>>()) << prompt["pieces"];
+  }
+}
+
+// Random text of every script; prompts whose messages hold the text of special tokens.
+TEST(Tokenizer, Llama3EqualsTheOracle) { CheckGolden("llama3"); }
+TEST(Tokenizer, Llama2EqualsTheOracle) { CheckGolden("llama2"); }
+
+TEST(Tokenizer, EveryOptionOfTokenizerJsonEqualsTheOracle) {
+  const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/small.json"));
+  ASSERT_GT(golden.size(), 30u);
+  for (const Json& one : golden) {
+    const auto tokenizer = ParseTokenizerJson(one["tokenizer"].dump(), "");
+    ASSERT_TRUE(tokenizer.ok()) << one["name"] << ": " << tokenizer.status();
+    for (const Json& c : one["cases"]) {
+      const auto ids = c["ids"].get<std::vector<int32_t>>();
+      EXPECT_EQ(Encode(**tokenizer, {{c["text"], true}}), ids) << one["name"] << ": " << c["text"];
+      EXPECT_EQ(Decode(**tokenizer, ids), c["decoded"].get<std::string>()) << one["name"] << ": " << c["text"];
+    }
+  }
+}
+
+// A byte-level vocabulary of all bytes, one merge and a special token.
+Json SmallJson() {
+  Json vocab;
+  for (int byte = 0x21; byte <= 0x7E; ++byte) vocab[std::string(1, static_cast<char>(byte))] = byte - 0x21;
+  vocab["ab"] = 94;
+  vocab["\u0120"] = 95;
+  Json json;
+  json["model"] = {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b"}}};
+  json["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+  json["added_tokens"] = {{{"id", 96}, {"content", "<s>"}, {"special", true}}};
+  return json;
+}
+
+TEST(Tokenizer, SpecialTokensAreFoundWithinOneTrustedStretchOnly) {
+  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), "");
+  EXPECT_EQ(Encode(*tokenizer, {{"<s>", true}}), std::vector<int32_t>{96});
+  EXPECT_EQ(Encode(*tokenizer, {{"<", true}, {"", false}, {"s", true}, {">", true}}), std::vector<int32_t>{96});
+  EXPECT_EQ(Encode(*tokenizer, {{"<s>", false}}).size(), 3u);
+  EXPECT_EQ(Encode(*tokenizer, {{"<s", true}, {">", false}}).size(), 3u);
+  EXPECT_EQ(Encode(*tokenizer, {{"<", false}, {"s>", true}}).size(), 3u);
+  EXPECT_EQ(Encode(*tokenizer, {{"a", true}, {"b", false}}), std::vector<int32_t>{94}) << "merges cross the borders of pieces";
+}
+
+TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {
+  Json json = SmallJson();
+  json["model"]["ignore_merges"] = true;
+  json["added_tokens"] = {{{"id", 94}, {"content", "ab"}, {"special", true}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), "");
+  EXPECT_EQ(Encode(*tokenizer, {{"ab", true}}), std::vector<int32_t>{94});
+  EXPECT_EQ(Encode(*tokenizer, {{"ab", false}}), (std::vector<int32_t>{'a' - 0x21, 'b' - 0x21}));
+}
+
+TEST(Tokenizer, OffsetsAreThoseOfTheFirstByte) {
+  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), "");
+  std::vector<int32_t> ids = {7};
+  std::vector<uint32_t> offsets;
+  ASSERT_TRUE(tokenizer->Encode(TextPieces{{"c ab", false}, {"<s>d", true}}, ids, &offsets).ok());
+  EXPECT_EQ(ids, (std::vector<int32_t>{7, 'c' - 0x21, 95, 94, 96, 'd' - 0x21}));
+  EXPECT_EQ(offsets, (std::vector<uint32_t>{0, 1, 2, 4, 7}));
+}
+
+TEST(Tokenizer, TextThatIsNoUtf8IsInvalidArgumentWithTheByte) {
+  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), "");
+  std::vector<int32_t> ids = {7};
+  const absl::Status status = tokenizer->Encode(TextPieces{{"ab", false}, {"c\xff", false}}, ids);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "text is no UTF-8 at byte 3");
+  EXPECT_EQ(ids, std::vector<int32_t>{7}) << "nothing is appended";
+}
+
+TEST(Tokenizer, APatternWithoutBoundIsResourceExhausted) {
+  Json json = SmallJson();
+  json["pre_tokenizer"] = {{"type", "Sequence"},
+                           {"pretokenizers",
+                            {{{"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}, {"behavior", "Isolated"}},
+                             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  const auto tokenizer = ParseTokenizerJson(json.dump(), "");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::vector<int32_t> ids;
+  EXPECT_EQ((*tokenizer)->Encode(TextPieces{{std::string(64, 'a') + "b", false}}, ids).code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+// 16 times the text may take 16 times as long, times what the heap's log and the caches cost; a quadratic loop would take 256.
+TEST(Tokenizer, AMegabyteWithoutASpaceTakesLinearithmicTime) {
+  if (!FileExists(SharedPath("data/tokenizers"))) GTEST_SKIP() << "data: the tokenizers are absent";
+  for (const char* name : {"llama2", "llama3"}) {
+    const auto tokenizer = LoadTokenizer(SharedPath(std::string("data/tokenizers/") + name));
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const auto seconds = [&](size_t size, int rounds) {
+      std::string text;
+      for (uint32_t x = 1; text.size() < size; x = x * 1664525 + 1013904223) text += static_cast<char>('a' + (x >> 24) % 26);
+      double best = std::numeric_limits<double>::infinity();
+      for (int round = 0; round < rounds; ++round) {
+        const auto begin = std::chrono::steady_clock::now();
+        std::vector<int32_t> ids;
+        EXPECT_TRUE((*tokenizer)->Encode(TextPieces{{text, false}}, ids).ok());
+        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      }
+      return best;
+    };
+    const double small = seconds(64 << 10, 3);
+    EXPECT_LT(seconds(1 << 20, 1), 100 * small) << name;
+  }
+}
+
+struct BadFile {
+  const char* what;
+  std::function<void(Json&)> spoil;
+  absl::StatusCode code;
+  const char* message;
+};
+
+TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
+  constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
+  constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
+  const std::vector<BadFile> files = {
+      {"negative id", [](Json& j) { j["model"]["vocab"]["x1"] = -1; }, kDataLoss, "model.vocab: token 'x1' with id -1"},
+      {"huge id", [](Json& j) { j["model"]["vocab"]["x1"] = 2147483648; }, kDataLoss, "with id 2147483648"},
+      {"float id", [](Json& j) { j["model"]["vocab"]["x1"] = 1.5; }, kDataLoss, "'x1' has the id 1.5"},
+      {"duplicate id", [](Json& j) { j["model"]["vocab"]["x1"] = 3; }, kDataLoss, "the id is that of"},
+      {"empty token", [](Json& j) { j["model"]["vocab"][""] = 200; }, kDataLoss, "no text"},
+      {"long token", [](Json& j) { j["model"]["vocab"][std::string(5000, 'x')] = 200; }, kDataLoss, "5000 bytes"},
+      {"no vocab", [](Json& j) { j["model"].erase("vocab"); }, kDataLoss, "model.vocab"},
+      {"no model", [](Json& j) { j.erase("model"); }, kDataLoss, "model: missing"},
+      {"no object", [](Json& j) { j = Json::array(); }, kDataLoss, "model: missing"},
+      {"other model", [](Json& j) { j["model"]["type"] = "WordPiece"; }, kUnimplemented, "WordPiece"},
+      {"dropout", [](Json& j) { j["model"]["dropout"] = 0.1; }, kUnimplemented, "dropout"},
+      {"suffix", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }, kUnimplemented, "end_of_word_suffix"},
+      {"unknown unk", [](Json& j) { j["model"]["unk_token"] = "<unk>"; }, kDataLoss, "unk_token"},
+      {"no merges", [](Json& j) { j["model"]["merges"] = 3; }, kDataLoss, "model.merges"},
+      {"merge of one", [](Json& j) { j["model"]["merges"] = {"ab"}; }, kDataLoss, "model.merges[0]"},
+      {"merge of three", [](Json& j) { j["model"]["merges"] = {"a b c"}; }, kDataLoss, "model.merges[0]"},
+      {"merge of unknown", [](Json& j) { j["model"]["merges"] = {"a b", "b zz"}; }, kDataLoss, "model.merges[1]"},
+      {"merge to unknown", [](Json& j) { j["model"]["merges"] = Json::array({Json::array({"b", "a"})}); }, kDataLoss, "what they make is no token"},
+      {"merge of numbers", [](Json& j) { j["model"]["merges"] = {{1, 2}}; }, kDataLoss, "model.merges[0]"},
+      {"empty added", [](Json& j) { j["added_tokens"][0]["content"] = ""; }, kDataLoss, "added_tokens[0]"},
+      {"huge added", [](Json& j) { j["added_tokens"][0]["id"] = 1 << 30; }, kDataLoss, "added_tokens[0]: id 1073741824"},
+      {"added without id", [](Json& j) { j["added_tokens"][0].erase("id"); }, kDataLoss, "added_tokens[0]: id -1"},
+      {"added another's id", [](Json& j) { j["added_tokens"][0]["id"] = 5; }, kDataLoss, "the id is that of"},
+      {"added with flags of another kind", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }, kDataLoss, "lstrip is 1"},
+      {"normalizer", [](Json& j) { j["normalizer"] = {{"type", "NFKC"}}; }, kUnimplemented, "normalizer: 'NFKC'"},
+      {"nested normalizer",
+       [](Json& j) { j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "Sequence"}}}}}; }, kUnimplemented,
+       "normalizer: 'Sequence'"},
+      {"long chain",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Sequence"},
+                            {"normalizers", std::vector<Json>(1000, {{"type", "Prepend"}, {"prepend", "x"}})}};
+       },
+       kDataLoss, "normalizer: 1000 steps"},
+      {"empty replace",
+       [](Json& j) { j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}; }, kDataLoss,
+       "Replace of an empty text"},
+      {"replace bomb",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'x')}};
+       },
+       kDataLoss, "normalizer"},
+      {"pre-tokenizer", [](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }, kUnimplemented, "UnicodeScripts"},
+      {"bad regex",
+       [](Json& j) {
+         j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}};
+       },
+       kUnimplemented, "split pattern '(a'"},
+      {"decoder", [](Json& j) { j["decoder"] = {{"type", "CTC"}}; }, kUnimplemented, "decoder: 'CTC'"},
+      {"post-processor", [](Json& j) { j["post_processor"] = {{"type", "Odd"}}; }, kUnimplemented, "post_processor: 'Odd'"},
+      {"template without text",
+       [](Json& j) { j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", Json::array()}}; }, kDataLoss,
+       "post_processor"},
+      {"template of an unknown token",
+       [](Json& j) {
+         j["post_processor"] = {{"type", "TemplateProcessing"},
+                                {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+                                {"special_tokens", {{"<s>", {{"ids", {4000}}}}}}};
+       },
+       kDataLoss, "4000 is no token's id"},
+  };
+  ASSERT_TRUE(ParseTokenizerJson(SmallJson().dump(), "").ok());
+  for (const BadFile& file : files) {
+    Json json = SmallJson();
+    file.spoil(json);
+    const absl::Status status = ParseTokenizerJson(json.dump(), "").status();
+    EXPECT_EQ(status.code(), file.code) << file.what << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(file.message)) << file.what;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json")) << file.what;
+  }
+}
+
+TEST(Tokenizer, ATruncatedTokenizerJsonIsDataLossAtEveryLength) {
+  const std::string text = SmallJson().dump();
+  for (size_t size = 0; size < text.size(); size += 7) {
+    EXPECT_EQ(ParseTokenizerJson(text.substr(0, size), "").status().code(), absl::StatusCode::kDataLoss) << size;
+  }
+}
+
+TEST(Tokenizer, TokenizerConfigNamesTheEndsOfAText) {
+  const std::string json = SmallJson().dump();
+  const auto tokenizer = ParseTokenizerJson(
+      json, R"({"bos_token": "<s>", "eos_token": {"content": "ab"}, "add_bos_token": true, "add_eos_token": true,
+                "added_tokens_decoder": {"97": {"content": "<new>", "special": true}}})");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->bos_id(), 96);
+  EXPECT_EQ((*tokenizer)->eos_id(), 94);
+  EXPECT_THAT((*tokenizer)->prefix_ids(), ::testing::ElementsAre(96));
+  EXPECT_THAT((*tokenizer)->suffix_ids(), ::testing::ElementsAre(94));
+  EXPECT_EQ((*tokenizer)->FindToken("<new>"), 97);
+  EXPECT_TRUE((*tokenizer)->IsSpecial(97));
+  EXPECT_EQ((*tokenizer)->vocab_size(), 98);
+  for (const char* bad : {"{", R"({"bos_token": "<none>"})", R"({"bos_token": 3})", R"({"add_bos_token": "yes"})",
+                          R"({"added_tokens_decoder": {"x": {"content": "y"}}})", R"({"added_tokens_decoder": []})"}) {
+    const absl::Status status = ParseTokenizerJson(json, bad).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << bad;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json")) << bad;
+  }
+}
+
+TEST(Tokenizer, AFolderWithoutATokenizerIsNotFound) {
+  EXPECT_EQ(LoadTokenizer(SourcePath("tests")).status().code(), absl::StatusCode::kNotFound);
+}
+
+std::string Varint(uint64_t value) {
+  std::string out;
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+  return out + static_cast<char>(value);
+}
+std::string Message(int number, const std::string& bytes) { return Varint(number << 3 | 2) + Varint(bytes.size()) + bytes; }
+std::string Number(int number, uint64_t value) { return Varint(number << 3) + Varint(value); }
+std::string Piece(const std::string& text, float score, int type) {
+  std::string raw(4, '\0');
+  std::memcpy(raw.data(), &score, 4);
+  return Message(1, Message(1, text) + Varint(2 << 3 | 5) + raw + Number(3, type));
+}
+const std::string kBpeSpec = Message(2, Number(3, 2)) + Message(3, Number(4, 0));
+
+TEST(Tokenizer, BadTokenizerModelGivesItsDocumentedError) {
+  const std::string good = Piece("<unk>", 0, 2) + Piece("<s>", 0, 3) + Piece("</s>", 0, 3) + Piece("a", -1, 1) + kBpeSpec;
+  ASSERT_TRUE(ParseSentencePieceModel(good, "").ok()) << ParseSentencePieceModel(good, "").status();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<std::pair<std::string, absl::StatusCode>> files = {
+      {"", absl::StatusCode::kDataLoss},
+      {kBpeSpec, absl::StatusCode::kDataLoss},                                 // no pieces
+      {good + "\x0b", absl::StatusCode::kDataLoss},                            // a group
+      {good + "\x0a\xff\xff\xff\xff\x07", absl::StatusCode::kDataLoss},        // a length of 2 GiB
+      {good + std::string(11, '\xff'), absl::StatusCode::kDataLoss},           // a number without end
+      {good + Piece("b", nan, 1), absl::StatusCode::kDataLoss},
+      {good + Piece("b", 0, 7), absl::StatusCode::kDataLoss},
+      {good + Piece("b", 0, 0), absl::StatusCode::kDataLoss},
+      {good + Piece("a", 0, 1), absl::StatusCode::kDataLoss},                  // twice
+      {good + Piece("", 0, 1), absl::StatusCode::kDataLoss},
+      {good + Piece("\xff", 0, 1), absl::StatusCode::kDataLoss},
+      {good + Piece("<0xZZ>", 0, 6), absl::StatusCode::kDataLoss},
+      {good + Piece(std::string(2000, 'b'), 0, 1), absl::StatusCode::kDataLoss},
+      {good + Message(2, Number(41, 99)), absl::StatusCode::kDataLoss},        // bos_id
+      {good + Message(2, Number(3, 1)), absl::StatusCode::kUnimplemented},     // unigram
+      {good + Message(3, Message(2, "map")), absl::StatusCode::kUnimplemented},
+      {good + Message(3, Number(4, 1)), absl::StatusCode::kUnimplemented},
+  };
+  for (const auto& [bytes, code] : files) {
+    const absl::Status status = ParseSentencePieceModel(bytes, "").status();
+    EXPECT_EQ(status.code(), code) << status << " " << ::testing::PrintToString(bytes);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.model"));
+  }
+}
+
+GgufVocab SmallGguf() {
+  GgufVocab vocab;
+  vocab.model = "gpt2";
+  vocab.pre = "smollm";
+  vocab.tokens = {"<s>", "a", "b", "ab", "1", "2", "12", "<u>"};
+  vocab.token_types = {3, 1, 1, 1, 1, 1, 1, 4};
+  vocab.merges = {"a b", "1 2"};
+  vocab.bos_id = 0;
+  vocab.add_bos = true;
+  return vocab;
+}
+
+TEST(Tokenizer, GgufVocabularies) {
+  const auto tokenizer = MakeGgufTokenizer(SmallGguf());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(Encode(**tokenizer, {{"ab12<s><u>", true}}), (std::vector<int32_t>{3, 4, 5, 0, 7})) << "smollm splits digits";
+  EXPECT_THAT((*tokenizer)->prefix_ids(), ::testing::ElementsAre(0));
+  GgufVocab gpt2 = SmallGguf();
+  gpt2.pre = "gpt-2";
+  EXPECT_EQ(Encode(**MakeGgufTokenizer(gpt2), {{"12", false}}), std::vector<int32_t>{6});
+
+  GgufVocab scored;
+  scored.model = "llama";
+  scored.tokens = {"<unk>", "<s>", "<0x41>", "\u2581", "a", "b", "ab", "\u2581ab"};
+  scored.scores = {0, 0, 0, -3, -4, -5, -1, -2};
+  scored.token_types = {2, 3, 6, 1, 1, 1, 1, 1};
+  scored.bos_id = 1;
+  scored.unk_id = 0;
+  const auto spaced = *MakeGgufTokenizer(scored);
+  EXPECT_EQ(Encode(*spaced, {{"abA\u00e9", false}}), (std::vector<int32_t>{7, 2, 0}));
+  EXPECT_THAT(spaced->prefix_ids(), ::testing::ElementsAre(1));
+  EXPECT_TRUE(spaced->StripsLeadingSpace());
+  scored.add_space_prefix = false;
+  EXPECT_EQ(Encode(**MakeGgufTokenizer(scored), {{"ab", false}}), std::vector<int32_t>{6});
+}
+
+TEST(Tokenizer, BadGgufVocabulariesGiveTheirDocumentedError) {
+  const auto spoiled = [](const std::function<void(GgufVocab&)>& spoil) {
+    GgufVocab vocab = SmallGguf();
+    spoil(vocab);
+    return MakeGgufTokenizer(std::move(vocab)).status();
+  };
+  EXPECT_THAT(std::string(spoiled([](GgufVocab& v) { v.pre = "odd-bpe"; }).message()), HasSubstr("'odd-bpe'"));
+  EXPECT_EQ(spoiled([](GgufVocab& v) { v.pre = "odd-bpe"; }).code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(spoiled([](GgufVocab& v) { v.model = "t5"; }).code(), absl::StatusCode::kUnimplemented);
+  const std::vector<std::function<void(GgufVocab&)>> corrupt = {
+      [](GgufVocab& v) { v.tokens.clear(); },         [](GgufVocab& v) { v.token_types.pop_back(); },
+      [](GgufVocab& v) { v.token_types[0] = 9; },     [](GgufVocab& v) { v.bos_id = 8; },
+      [](GgufVocab& v) { v.eos_id = -2; },            [](GgufVocab& v) { v.tokens[2] = "a"; },
+      [](GgufVocab& v) { v.merges.push_back("ab"); }, [](GgufVocab& v) { v.merges.push_back("b a"); },
+      [](GgufVocab& v) { v.model = "llama"; },  // no scores
+  };
+  for (size_t i = 0; i < corrupt.size(); ++i) EXPECT_EQ(spoiled(corrupt[i]).code(), absl::StatusCode::kDataLoss) << i;
+}
+
+}  // namespace
+}  // namespace quantd
