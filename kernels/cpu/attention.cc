@@ -25,7 +25,8 @@ void RunAttention(const Cpu& cpu, const AttentionJob& job, const RaggedBatch& ba
   for (int64_t s = 0; s < batch.sequences(); ++s) {
     tasks += RowsOf(batch, s, token_begin, token_end, group).tiles() * job.kv_heads;
   }
-  // A task is a tile of query rows of one sequence and one KV head. A head's tiles follow one another: its cache is warm.
+  // A task is a tile of query rows of one sequence and one KV head. A head's tiles follow one another: its cache is
+  // warm.
   cpu.pool.For(tasks, [&](int64_t task, int thread) {
     for (int64_t s = 0;; ++s) {
       Rows rows = RowsOf(batch, s, token_begin, token_end, group);

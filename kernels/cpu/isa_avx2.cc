@@ -22,11 +22,12 @@ struct Ops {
   using F = __m256;
   using I = __m256i;
   static constexpr int kTileRows = 6;  // 12 sums, two weights, one x
-  static constexpr int kDirectRows = 6;
+  static constexpr int kDirectRows = 8;
   static constexpr int kDotRows = 4;  // 8 sums, two weights and their signs' magnitudes, temporaries
   // Eight independent sums hide the latency of FMA (4 cycles, two a cycle).
-  static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+  static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
 
+  [[gnu::always_inline]] static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
   static F Zero() { return _mm256_setzero_ps(); }
   static F Set(float v) { return _mm256_set1_ps(v); }
   static F Load(const float* p) { return _mm256_loadu_ps(p); }

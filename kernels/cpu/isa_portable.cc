@@ -23,6 +23,7 @@ struct Ops {
   static constexpr int kDotRows = 2;
   static constexpr int Panels(int) { return 1; }  // taken at a time by tiles of so many rows
 
+  [[gnu::always_inline]] static void Prefetch(const void* p) { __builtin_prefetch(p); }
   static F Zero() { return F{}; }
   static F Set(float v) { return F{v, v, v, v}; }
   static F Load(const float* p) {

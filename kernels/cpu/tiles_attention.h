@@ -35,6 +35,15 @@ void PanelValues(const T* values, int64_t count, int64_t d, float* out) {
   }
 }
 
+// A head's part of a block lies far from that of the next block.
+[[gnu::always_inline]] inline void PrefetchBlock(const AttentionJob& job, int64_t block_head) {
+  int64_t elements = kKvBlockTokens * job.head_dim;
+  int64_t key_bytes = elements * KvElementBytes(job.key_format),
+          value_bytes = elements * KvElementBytes(job.value_format);
+  PrefetchBytes(job.keys + block_head * key_bytes, key_bytes);
+  PrefetchBytes(job.values + block_head * value_bytes, value_bytes);
+}
+
 inline void LoadBlock(const AttentionJob& job, int64_t block_head, int64_t count, AttentionScratch& scratch) {
   int64_t d = job.head_dim, offset = block_head * kKvBlockTokens * d;
   const uint8_t* keys = job.keys + offset * KvElementBytes(job.key_format);
@@ -140,6 +149,7 @@ inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_en
     while (job.positions[(row_begin + first) / group] < begin) ++first;
     int64_t block_head = blocks[block] * job.kv_heads + kv_head;
     LoadBlock(job, block_head, count, scratch);
+    if (block < last / kKvBlockTokens) PrefetchBlock(job, blocks[block + 1] * job.kv_heads + kv_head);
 
     std::fill_n(scratch.scores + first * kKvBlockTokens, (rows - first) * kKvBlockTokens, 0.0f);
     TileArgs a{scratch.q + first * d_padded,

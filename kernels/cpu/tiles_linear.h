@@ -100,6 +100,10 @@ template <typename Codes, int R, int P>
 [[gnu::always_inline]] inline void TileSum(F (&sums)[R][P * kVectors], const float* x, int64_t x_stride,
                                            const uint8_t* w, int64_t panel_bytes, int64_t k_count) {
   for (int64_t k = 0; k < k_count; k += kKStep, x += kKStep, w += Codes::kStepBytes) {
+    if constexpr (!std::is_same_v<Codes, F32Codes>) {  // which come from scratch, as a rule
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) PrefetchBytes(w + p * panel_bytes + kPrefetchAhead, Codes::kStepBytes);
+    }
     TileStep<Codes, R, P, 0>(sums, x, x_stride, w, panel_bytes);
     TileStep<Codes, R, P, 1>(sums, x, x_stride, w, panel_bytes);
     TileStep<Codes, R, P, 2>(sums, x, x_stride, w, panel_bytes);
@@ -181,8 +185,8 @@ void TileRows(const TileArgs& a, int64_t rows, int64_t panels) {
 // Any number of rows.
 template <typename Codes, bool kGrouped>
 void Tiles(TileArgs a, int64_t rows, int64_t panels) {
-  while (rows > 0) {
-    int64_t taken = std::min<int64_t>(rows, Ops::kTileRows);
+  for (int64_t tiles = (rows + Ops::kTileRows - 1) / Ops::kTileRows; tiles > 0; --tiles) {
+    int64_t taken = (rows + tiles - 1) / tiles;  // of about the same height: low tiles keep few sums in flight
     TileRows<Codes, kGrouped>(a, taken, panels);
     a.x += taken * a.x_stride;
     a.x_sums += taken * LinearScratch::kGroups;
@@ -246,6 +250,7 @@ inline void UnpackParams(const PanelView& w, const uint8_t* panel, int64_t k, Bl
   F minus_eight = Ops::Set(-8.0f);
   for (int64_t g = 0; g < block.groups; ++g, out += 2 * kPanel) {
     int64_t index = (k / w.group + g) * strips * kPanel;
+    PrefetchBytes(params + (index + block.groups * strips * kPanel) * SizeOf(w.param_dtype), 64);  // for the next block
     for (int v = 0; v < kPanel; v += kLanes) {
       F scale = LoadParam(params, w.param_dtype, index + v), offset = Ops::Zero();
       if (strips == 2) offset = LoadParam(params, w.param_dtype, index + kPanel + v);
@@ -333,6 +338,7 @@ void DotTile(const LinearJob& job, int64_t row, int64_t panel, float* y) {
   }
   int64_t k = 0;
   for (; k + 4 <= job.w.k; k += 4) {
+    for (int p = 0; p < P; ++p) Ops::Prefetch(w + p * job.w.panel_bytes + k * kPanel + kPrefetchAhead);
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
       auto codes = Ops::LoadDot(w + v / kVectors * job.w.panel_bytes + k * kPanel + v % kVectors * kLanes * 4);
@@ -378,9 +384,10 @@ inline void MultiplyDot(const LinearJob& job, int64_t row_begin, int64_t rows, i
                         LinearScratch& scratch) {
   if (rows <= Ops::kDotRows) return DotRows<>(job, row_begin, rows, panel_begin, panels, scratch.y);
   for (int64_t p = 0; p < panels; ++p) {  // a panel stays in L1 or L2 while all rows pass
-    for (int64_t r = 0; r < rows; r += Ops::kDotRows) {
-      DotRows<>(job, row_begin + r, std::min<int64_t>(rows - r, Ops::kDotRows), panel_begin + p, 1,
-                scratch.y + (r * kMaxTilePanels + p) * kPanel);
+    int64_t tiles = (rows + Ops::kDotRows - 1) / Ops::kDotRows;
+    for (int64_t r = 0, taken = 0; tiles > 0; --tiles, r += taken) {
+      taken = (rows - r + tiles - 1) / tiles;
+      DotRows<>(job, row_begin + r, taken, panel_begin + p, 1, scratch.y + (r * kMaxTilePanels + p) * kPanel);
     }
   }
 }
