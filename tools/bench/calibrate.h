@@ -59,7 +59,6 @@ __attribute__((target("avx2,fma"))) inline float FmaLoop(int64_t rounds) {
   __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-6f);
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 10  // or the sums live in memory at -O2
-#pragma GCC unroll 10
     for (int i = 0; i < 10; ++i) acc[i] = _mm256_fmadd_ps(acc[i], a, b);
     asm volatile("" : "+x"(a));
   }
@@ -71,7 +70,6 @@ __attribute__((target("avx2"))) inline int Int8Loop(int64_t rounds) {
   __m256i acc[8] = {}, w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5);
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 8
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       asm volatile("" : "+x"(x));  // the product is not a constant
