@@ -213,7 +213,7 @@ absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& na
   options.port.codec = codec;
   options.port.observer = std::move(observer);
   options.port.mailbox = worker_->mailbox();
-  options.port.limits = {.max_context = model.limits.max_context,
+  options.port.limits = {.max_context = model.model->shape().max_context,
                          .vocab_size = vocab_size,
                          .kv_blocks = model.cache->config().blocks,
                          .kv_block_tokens = kKvBlockTokens,

@@ -1,13 +1,13 @@
 // A worker's thread with a fake model, and many threads that want something of it. Meant for ThreadSanitizer too.
 #include "scheduler/worker.h"
 
-#include <random>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "tests/scheduler/fakes.h"
+#include "tests/scheduler/unruly_clients.h"
 
 namespace quantd {
 namespace {
@@ -133,80 +133,17 @@ TEST_F(WorkerTest, EveryRequestIsCountedOnceWhateverHappensToIt) {
   LlmLimits limits = FakeLimits(40, /*batch_tokens=*/32, /*sequences=*/8);
   limits.queue = {.max_waiting_requests = 20, .max_waiting_tokens = 600};
   auto port = AddModel(limits, [&] { return ++steps % 100 == 0 ? absl::InternalError("planted") : absl::OkStatus(); });
-  constexpr int kThreads = 4, kEach = 250;
-  std::atomic<int> finished{0}, recorded{0}, refused{0};
-  const uint64_t seed = std::random_device()();
-  std::cout << "seed " << seed << std::endl;
-  std::vector<std::thread> clients;
-  for (int t = 0; t < kThreads; ++t) {
-    clients.emplace_back([&, t] {
-      std::mt19937_64 rng(seed + static_cast<uint64_t>(t));
-      struct Open {
-        std::shared_ptr<RecordingSink> sink;
-        std::shared_ptr<RequestControl> control;
-        std::shared_ptr<std::atomic<bool>> full;
-      };
-      std::vector<Open> open;
-      for (int i = 0; i < kEach; ++i) {
-        LlmRequest r = Request(std::to_string(t) + "." + std::to_string(i), 1 + static_cast<int64_t>(rng() % 60),
-                               1 + static_cast<int64_t>(rng() % 30));
-        r.priority = static_cast<Priority>(rng() % 3);
-        if (rng() % 5 == 0) r.deadline = r.arrival + milliseconds(rng() % 20);
-        if (rng() % 9 == 0) r.max_queue_time = milliseconds(rng() % 5);
-        Open o{std::make_shared<RecordingSink>(), nullptr, std::make_shared<std::atomic<bool>>(false)};
-        if (rng() % 3 == 0) {
-          o.sink->on_delta = [full = o.full] {
-            *full = true;
-            return LlmSink::Flow::kFull;
-          };
-        }
-        auto place = port->Reserve(static_cast<int64_t>(rng() % 60));
-        if (!place.ok()) {
-          port->RecordEnded(r, place.status());
-          ++recorded, ++refused;
-        } else if (rng() % 20 == 0) {
-          port->RecordEnded(r, absl::InvalidArgumentError("bad text"));  // the place goes back unused
-          ++recorded;
-        } else {
-          auto control = port->Submit(std::move(*place), r, o.sink);
-          if (control.ok()) {
-            o.control = *control;
-            open.push_back(std::move(o));
-          } else {
-            port->RecordEnded(r, control.status());
-            ++recorded;
-          }
-        }
-        if (!open.empty() && rng() % 4 == 0) open[rng() % open.size()].control->Cancel();
-        for (Open& other : open) {
-          if (rng() % 3 == 0 && other.full->exchange(false)) other.control->ReaderReady();
-        }
-        if (open.size() > 6) {
-          open.front().control->Cancel();
-          open.front().sink->Wait();
-          open.erase(open.begin());
-          ++finished;
-        }
-        std::this_thread::yield();
-      }
-      for (Open& o : open) {
-        o.control->Cancel();
-        o.sink->Wait();
-        EXPECT_EQ(o.sink->done(), 1);
-        ++finished;
-      }
-    });
-  }
-  for (std::thread& c : clients) c.join();
+  constexpr int kRequests = 1000;
+  const ClientTally tally = RunUnrulyClients(*port, kRequests, /*most_prompt=*/60, /*vocab=*/7);
   EXPECT_TRUE(port->WaitUntilIdle(Now() + seconds(60)));
-  EXPECT_EQ(finished + recorded, kThreads * kEach);
+  EXPECT_EQ(tally.finished + tally.recorded, kRequests);
   const EngineLoad load = port->load();
   EXPECT_EQ(load.running + load.waiting + load.blocks_used, 0);
   EXPECT_EQ(load.blocks_cached + load.blocks_free, limits.kv_blocks);
   EXPECT_TRUE(port->Reserve(limits.queue.max_waiting_tokens).ok());  // the queue's bounds are all free again
   worker_.reset();
   MutexLock lock(observer_->mutex_);
-  EXPECT_EQ(observer_->ended.size(), static_cast<size_t>(kThreads * kEach));
+  EXPECT_EQ(observer_->ended.size(), static_cast<size_t>(kRequests));
   for (const auto& [id, times] : observer_->ended) EXPECT_EQ(times, 1) << id;
 }
 

@@ -1,0 +1,158 @@
+// The registry with a tiny real model: load, find, serve, drain.
+#include "scheduler/model_registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/scheduler/fakes.h"
+#include "tests/scheduler/unruly_clients.h"
+#include "tests/testing/test_paths.h"
+
+namespace quantd {
+namespace {
+
+using namespace testing_fakes;
+using std::chrono::seconds;
+
+class ModelRegistryTest : public ::testing::Test {
+ protected:
+  void SetUp() override { Create(0); }
+  void Create(int64_t budget) {
+    ModelRegistry::Hooks hooks;
+    hooks.make_observer = [this](const std::string&) { return observer_; };
+    hooks.on_change = [this](const ModelInfo& info) {
+      MutexLock lock(mutex_);
+      states_.push_back(info.state);
+    };
+    auto registry =
+        ModelRegistry::Create({.backend = "cpu", .backend_options = {}, .memory_budget_bytes = budget}, hooks);
+    ASSERT_TRUE(registry.ok()) << registry.status();
+    registry_ = std::move(*registry);
+  }
+  static LoadSpec Spec() {
+    LoadSpec spec;
+    spec.path = quantd::testing::SourcePath("tests/goldens/gguf/mixed_tied_gpt2.gguf");
+    spec.max_batch_tokens = 32;
+    spec.max_sequences = 8;
+    return spec;
+  }
+  std::shared_ptr<LlmHandle> LoadTiny(const LoadSpec& spec, const QueueLimits& queue = {}) {
+    EXPECT_TRUE(registry_->Load("tiny", spec, queue).ok());
+    const absl::Status loaded = registry_->WaitUntilLoaded();
+    EXPECT_TRUE(loaded.ok()) << loaded;
+    auto handle = registry_->Find("");
+    return handle.ok() ? *handle : nullptr;
+  }
+  static LlmRequest Request(int64_t max_new) {
+    LlmRequest r;
+    r.id = "r";
+    r.prompt = {1, 2, 3};
+    r.stopping.max_new_tokens = max_new;
+    r.stopping.ignore_eos = true;
+    r.arrival = Now();
+    return r;
+  }
+
+  std::shared_ptr<CountingObserver> observer_ = std::make_shared<CountingObserver>();
+  Mutex mutex_;
+  std::vector<ModelState> states_;
+  std::unique_ptr<ModelRegistry> registry_;
+};
+
+TEST_F(ModelRegistryTest, LoadsAModelThatReportsThePlannedBytesAndServes) {
+  auto handle = LoadTiny(Spec());
+  ASSERT_NE(handle, nullptr);
+  const ModelInfo info = *registry_->Get("tiny");
+  EXPECT_EQ(info.state, ModelState::kReady);
+  auto plan = registry_->Plan(Spec());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(info.memory.bytes, plan->use.bytes);
+  EXPECT_EQ(info.limits->kv_blocks, plan->kv_blocks);
+  EXPECT_FALSE(info.layers.empty());
+  EXPECT_EQ(info.progress.done_bytes, info.progress.total_bytes);
+  EXPECT_EQ(handle->revision(), info.revision);
+  {
+    MutexLock lock(mutex_);
+    EXPECT_THAT(states_, ::testing::ElementsAre(ModelState::kLoading, ModelState::kReady));
+  }
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(handle->Submit(*handle->Reserve(3), Request(5), sink).ok());
+  sink->Wait();
+  EXPECT_TRUE(sink->status.ok()) << sink->status;
+  EXPECT_EQ(sink->ids.size(), 5u);
+  EXPECT_EQ(registry_->last_step_age("tiny"), Duration::zero());
+}
+
+TEST_F(ModelRegistryTest, NamesAreFoundOrNot) {
+  EXPECT_EQ(GetReason(registry_->Find("tiny").status()), "MODEL_NOT_FOUND");
+  EXPECT_EQ(registry_->Get("tiny").status().code(), absl::StatusCode::kNotFound);
+  LoadTiny(Spec());
+  EXPECT_EQ(registry_->Load("tiny", Spec(), {}).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(registry_->Find("tiny").ok());
+  EXPECT_EQ(registry_->Find("other").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ModelRegistryTest, AFailedLoadSaysWhyAndTheOthersServeOn) {
+  LoadTiny(Spec());
+  LoadSpec missing = Spec();
+  missing.path = "/nowhere/model.gguf";
+  ASSERT_TRUE(registry_->Load("missing", missing, {}).ok());
+  EXPECT_EQ(registry_->WaitUntilLoaded().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(registry_->Get("missing")->state, ModelState::kFailed);
+  EXPECT_EQ(GetReason(registry_->Find("missing").status()), "MODEL_NOT_LOADED");
+  EXPECT_TRUE(registry_->Find("tiny").ok());
+  EXPECT_EQ(registry_->List().size(), 2u);
+}
+
+TEST_F(ModelRegistryTest, AModelOverTheBudgetIsRefusedByThePlan) {
+  const int64_t bytes = registry_->Plan(Spec())->use.total();
+  Create(bytes);
+  LoadTiny(Spec());
+  ASSERT_TRUE(registry_->Load("second", Spec(), {}).ok());
+  const absl::Status status = registry_->WaitUntilLoaded();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetReason(status), "MEMORY_BUDGET");
+}
+
+TEST_F(ModelRegistryTest, DrainingEndsWhatRunsAtTheDeadline) {
+  auto handle = LoadTiny(Spec());
+  auto sink = std::make_shared<RecordingSink>();
+  sink->on_delta = [] { return LlmSink::Flow::kFull; };  // nobody reads: it would stay for ever
+  ASSERT_TRUE(handle->Submit(*handle->Reserve(3), Request(50), sink).ok());
+  registry_->Drain(Now() + std::chrono::milliseconds(20));
+  EXPECT_EQ(sink->done(), 1);
+  EXPECT_EQ(sink->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(GetReason(sink->status), "DRAINING");
+  EXPECT_EQ(GetReason(registry_->Find("tiny").status()), "DRAINING");
+  EXPECT_EQ(GetReason(handle->Reserve(1).status()), "DRAINING");
+  EXPECT_EQ(GetReason(registry_->Load("late", Spec(), {})), "DRAINING");
+}
+
+TEST_F(ModelRegistryTest, EndsWhileLoading) {
+  ASSERT_TRUE(registry_->Load("a", Spec(), {}).ok());
+  ASSERT_TRUE(registry_->Load("b", Spec(), {}).ok());
+  registry_.reset();
+}
+
+TEST_F(ModelRegistryTest, AThousandUnrulyRequestsLeakNothingAndAreCountedOnce) {
+  LoadSpec spec = Spec();
+  spec.kv_cache_bytes = 20 * kKvBlockTokens * registry_->Plan(spec)->kv_bytes_per_token;
+  auto handle = LoadTiny(spec, {.max_waiting_requests = 20, .max_waiting_tokens = 900});
+  ASSERT_NE(handle, nullptr);
+  constexpr int kRequests = 1000;
+  const ClientTally tally =
+      RunUnrulyClients(*handle, kRequests, /*most_prompt=*/90, static_cast<int32_t>(handle->limits().vocab_size));
+  registry_->Drain(Now() + seconds(60));
+  EXPECT_EQ(tally.finished + tally.recorded, kRequests);
+  const EngineLoad load = handle->load();
+  EXPECT_EQ(load.running + load.waiting + load.blocks_used, 0);
+  EXPECT_EQ(load.blocks_cached + load.blocks_free, 20);
+  registry_.reset();
+  MutexLock lock(observer_->mutex_);
+  EXPECT_EQ(observer_->ended.size(), static_cast<size_t>(kRequests));
+  for (const auto& [id, times] : observer_->ended) EXPECT_EQ(times, 1) << id;
+}
+
+}  // namespace
+}  // namespace quantd
