@@ -91,14 +91,13 @@ inline constexpr int kAttentionRows = 48;
 
 // Working memory of one thread, of fixed size: no op allocates.
 struct alignas(64) LinearScratch {
-  // k dequantized at a time: a panel of them in f32 is 16 KiB, half of the smallest L1. Holds any group.
+  // k that all panels and rows of a call pass before the next: x of a tile of rows stays in L1. Holds any group.
   static constexpr int kBlock = kMaxGroup;
   static constexpr int kGroups = kBlock / kMinGroup;
   static constexpr int kParamPanels = 4;
   float x[kMaxTileRows * kBlock];
   float x_sums[kMaxTileRows * kGroups];
   float y[kMaxTileRows * kMaxTilePanels * kPanel];
-  float w[kBlock * kPanel];
   float params[kParamPanels * kGroups * 2 * kPanel];
 };
 struct alignas(64) AttentionScratch {
@@ -119,9 +118,7 @@ struct CpuOps {
   // Rows [row_begin, row_end) of panels [panel_begin, panel_end), within the maxima above.
   void (*linear)(const LinearJob& job, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end,
                  LinearScratch& scratch);
-  // Rows of up to this many x are served by dequantizing in registers: work is then split into groups of panels only.
-  int direct_rows;
-  int direct_panels;  // panels that a single row takes at a time
+  int single_row_panels;  // panels that a single row takes at a time
 
   void (*rms_norm)(const void* x, DType dtype, const float* weight, float eps, int64_t k, const RowForms& out);
   void (*gated)(ActivationKind kind, const void* gate, const void* up, DType dtype, int64_t k, const RowForms& out);

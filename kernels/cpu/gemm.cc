@@ -22,8 +22,7 @@ void RunLinear(const Cpu& cpu, const LinearJob& job) {
   int64_t row_chunks = CeilDiv(job.rows, kMaxTileRows);
   if (row_chunks == 0) return;
   int64_t chunk_rows = CeilDiv(job.rows, row_chunks);
-  bool direct = job.rows <= cpu.ops.direct_rows;
-  int64_t taken = PanelsPerTask(cpu, panels, row_chunks, direct ? cpu.ops.direct_panels : 2);
+  int64_t taken = PanelsPerTask(cpu, panels, row_chunks, job.rows == 1 ? cpu.ops.single_row_panels : 2);
   // All rows of some panels, then the next panels: weights come from memory once, x stays in a cache.
   cpu.pool.For(CeilDiv(panels, taken) * row_chunks, [&](int64_t task, int thread) {
     int64_t row = task % row_chunks * chunk_rows, panel = task / row_chunks * taken;

@@ -22,8 +22,7 @@ struct Ops {
   using F = __m256;
   using I = __m256i;
   static constexpr int kTileRows = 6;  // 12 sums, two weights, one x
-  static constexpr int kDirectRows = 8;
-  static constexpr int kDotRows = 4;  // 8 sums, two weights and their signs' magnitudes, temporaries
+  static constexpr int kDotRows = 4;   // 8 sums, two weights and their signs' magnitudes, temporaries
   // Eight independent sums hide the latency of FMA (4 cycles, two a cycle).
   static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
 

@@ -19,7 +19,6 @@ struct Ops {
   typedef int32_t I __attribute__((vector_size(16)));
   typedef uint32_t U __attribute__((vector_size(16)));
   static constexpr int kTileRows = 4;  // of one panel that keep their sums in registers
-  static constexpr int kDirectRows = 4;
   static constexpr int kDotRows = 2;
   static constexpr int Panels(int) { return 1; }  // taken at a time by tiles of so many rows
 

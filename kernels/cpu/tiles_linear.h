@@ -261,30 +261,16 @@ inline void UnpackParams(const PanelView& w, const uint8_t* panel, int64_t k, Bl
   }
 }
 
-// Codes of one panel as f32 [k][kPanel].
-template <typename Codes, int j = 0>
-[[gnu::always_inline]] inline void UnpackStep(const uint8_t* p, float* out) {
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) Ops::Store(out + j * kPanel + v * kLanes, Codes::template At<j>(p, v));
-  if constexpr (j + 1 < kKStep) UnpackStep<Codes, j + 1>(p, out);
-}
-template <typename Codes>
-void UnpackCodes(const uint8_t* p, int64_t k_count, float* out) {
-  for (int64_t k = 0; k < k_count; k += kKStep, p += Codes::kStepBytes, out += kKStep * kPanel)
-    UnpackStep<Codes>(p, out);
-}
-
-// Few rows: codes turn into f32 in registers. Many: once a block into scratch, which all rows then read.
+// Codes turn into f32 in registers, once a tile of rows: beside the tile's products that costs next to nothing, and
+// less than writing them to memory and reading them back for every tile.
 template <typename Codes, bool kGrouped>
 void MultiplyBlock(const LinearJob& job, int64_t rows, int64_t panel_begin, int64_t panels, int64_t k, Block block,
                    LinearScratch& scratch) {
-  constexpr bool kIsF32 = std::is_same_v<Codes, F32Codes>;
-  bool direct = kIsF32 || rows <= Ops::kDirectRows;
-  int64_t at_a_time = direct ? LinearScratch::kParamPanels : 1;
+  constexpr int64_t kAtATime = LinearScratch::kParamPanels;
   TileArgs a{scratch.x, LinearScratch::kBlock,  scratch.x_sums, nullptr, job.w.panel_bytes, block, scratch.params,
              nullptr,   kMaxTilePanels * kPanel};
-  for (int64_t p = 0; p < panels; p += at_a_time) {
-    int64_t taken = std::min(at_a_time, panels - p);
+  for (int64_t p = 0; p < panels; p += kAtATime) {
+    int64_t taken = std::min(kAtATime, panels - p);
     const uint8_t* panel = job.w.data + (panel_begin + p) * job.w.panel_bytes;
     if constexpr (kGrouped) {
       for (int64_t i = 0; i < taken; ++i) {
@@ -293,13 +279,7 @@ void MultiplyBlock(const LinearJob& job, int64_t rows, int64_t panel_begin, int6
     }
     a.w = panel + k / kKStep * Codes::kStepBytes;
     a.y = scratch.y + p * kPanel;
-    if (direct) {
-      Tiles<Codes, kGrouped>(a, rows, taken);
-    } else {
-      UnpackCodes<Codes>(a.w, block.k(), scratch.w);
-      a.w = reinterpret_cast<const uint8_t*>(scratch.w);
-      Tiles<F32Codes, kGrouped>(a, rows, 1);
-    }
+    Tiles<Codes, kGrouped>(a, rows, taken);
   }
 }
 

@@ -99,7 +99,7 @@ TEST_P(CpuBackendTest, SaysWhatRuns) {
   EXPECT_FALSE(device.name.empty());
 }
 
-// Every tile height, and the seam between dequantizing in registers and through scratch.
+// Every tile height, several tiles, several chunks.
 TEST_P(CpuBackendTest, LinearOfARowIsTheSameAloneAndAmongOthers) {
   constexpr int64_t kRows = 105, kN = 83, kK = 640;
   for (const char* scheme : kSchemes) {
