@@ -60,7 +60,7 @@ bench: setup  ## benchmarks of kernels and models, optimised build
 	@tools/bench.sh build/release
 
 install:  ## install under $(PREFIX); DESTDIR is honoured
-	$(call configure_and_build,release)
+	$(call configure_and_build,release,--target quantd)
 	@cmake --install build/release --prefix $(PREFIX)
 
 clean:  ## remove every build
