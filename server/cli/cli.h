@@ -1,0 +1,35 @@
+// The subcommands of the one binary. CLI11 is included by the files of this folder alone.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <absl/status/status.h>
+#include <grpcpp/support/status.h>
+
+namespace CLI {
+class App;
+}
+
+namespace quantd {
+
+enum ExitCode : int { kExitOk = 0, kExitRuntime = 1, kExitUsage = 2, kExitConfig = 3, kExitModel = 4, kExitResources = 5,
+                      kExitBind = 6 };
+
+// Each adds its subcommand to `app` and stores what to return in `exit_code` when it has run.
+void AddServe(CLI::App& app, int& exit_code);
+void AddGenerate(CLI::App& app, int& exit_code);
+void AddChat(CLI::App& app, int& exit_code);
+void AddModels(CLI::App& app, int& exit_code);
+void AddPlan(CLI::App& app, int& exit_code);
+void AddVersion(CLI::App& app, int& exit_code);
+
+// The exit code that tells a failure of loading, planning or listening.
+int ExitCodeOf(const absl::Status& status);
+// "error: CODE REASON: message" and what else helps, on standard error.
+void PrintError(const absl::Status& status);
+void PrintError(const grpc::Status& status);
+
+int Main(int argc, char** argv);
+
+}  // namespace quantd

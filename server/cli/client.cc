@@ -1,0 +1,124 @@
+#include "server/cli/client.h"
+
+#include <csignal>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+
+#include <absl/strings/ascii.h>
+
+#include <CLI/CLI.hpp>
+
+#include "base/clock.h"
+
+namespace quantd {
+namespace {
+
+// Cancels `context` when SIGINT comes, for as long as it lives. The signal is blocked and waited for on a thread, since
+// nothing of gRPC may be called in a handler.
+class CancelOnInterrupt {
+ public:
+  explicit CancelOnInterrupt(grpc::ClientContext& context) {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
+    thread_ = std::jthread([this, &context](std::stop_token stop) {
+      const timespec poll{0, 50'000'000};
+      while (!stop.stop_requested()) {
+        if (sigtimedwait(&signals_, nullptr, &poll) == SIGINT) context.TryCancel();
+      }
+    });
+  }
+  ~CancelOnInterrupt() {
+    thread_.request_stop();
+    thread_.join();
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t signals_, before_;
+  std::jthread thread_;
+};
+
+}  // namespace
+
+void ClientFlags::AddTo(CLI::App& app) {
+  app.add_option("--address", address, "gRPC address of the daemon; default 127.0.0.1:8001")->type_name("HOST:PORT");
+  app.add_option("--model", model, "May be left out where one model is loaded")->type_name("NAME");
+}
+
+std::shared_ptr<grpc::Channel> ClientFlags::Connect() const {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+void SamplingFlags::AddTo(CLI::App& app) {
+  app.add_option("--max-tokens", max_tokens, "Default: as many as the context holds");
+  app.add_option("--temperature", temperature, "0 = greedy; default: the model's");
+  app.add_option("--top-k", top_k, "0 = off; default: the model's");
+  app.add_option("--top-p", top_p, "1 = off; default: the model's");
+  app.add_option("--min-p", min_p, "0 = off; default: the model's");
+  app.add_option("--seed", seed, "Default: the server picks one");
+  app.add_option("--stop", stop, "Text at which the answer ends (repeatable)")->type_name("TEXT");
+}
+
+void SamplingFlags::Apply(v1::GenerateRequest& request) const {
+  v1::Sampling& s = *request.mutable_sampling();
+  if (temperature.has_value()) s.set_temperature(*temperature);
+  if (top_k.has_value()) s.set_top_k(*top_k);
+  if (top_p.has_value()) s.set_top_p(*top_p);
+  if (min_p.has_value()) s.set_min_p(*min_p);
+  if (seed.has_value()) s.set_seed(*seed);
+  if (max_tokens.has_value()) request.mutable_stopping()->set_max_new_tokens(*max_tokens);
+  request.mutable_stopping()->mutable_stop()->Add(stop.begin(), stop.end());
+}
+
+Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
+              const std::function<void(const std::string&)>& on_text) {
+  Answer answer;
+  grpc::ClientContext context;
+  CancelOnInterrupt cancel(context);
+  const TimePoint start = Now();
+  auto reader = stub.GenerateStream(&context, request);
+  v1::GenerateEvent event;
+  while (reader->Read(&event)) {
+    switch (event.event_case()) {
+      case v1::GenerateEvent::kAccepted: answer.accepted = event.accepted(); break;
+      case v1::GenerateEvent::kPrompt: answer.prompt = event.prompt(); break;
+      case v1::GenerateEvent::kDelta:
+        if (answer.first_text_seconds < 0) answer.first_text_seconds = ToSeconds(Now() - start);
+        answer.text += event.delta().text();
+        on_text(event.delta().text());
+        break;
+      case v1::GenerateEvent::kOutputEnd: answer.end = event.output_end(); break;
+      case v1::GenerateEvent::kFinished: answer.finished = event.finished(); break;
+      case v1::GenerateEvent::EVENT_NOT_SET: break;
+    }
+  }
+  answer.status = reader->Finish();
+  answer.seconds = ToSeconds(Now() - start);
+  return answer;
+}
+
+void PrintSpeed(const Answer& answer) {
+  const uint32_t tokens = answer.finished.usage().new_tokens();
+  // Tokens after the first over the time since it.
+  const double decode = answer.seconds - answer.first_text_seconds;
+  std::fprintf(stderr, "%u prompt tokens (%u cached), %u tokens", answer.prompt.prompt_tokens(),
+               answer.prompt.cached_tokens(), tokens);
+  if (tokens > 1 && answer.first_text_seconds >= 0 && decode > 0) {
+    std::fprintf(stderr, ", %.1f tokens/s", (tokens - 1) / decode);
+  }
+  if (answer.first_text_seconds >= 0) std::fprintf(stderr, ", first text after %.3f s", answer.first_text_seconds);
+  std::fprintf(stderr, ", ended by %s\n", FinishName(answer.end.reason()).c_str());
+}
+
+std::string FinishName(v1::FinishReason reason) {
+  std::string name = v1::FinishReason_Name(reason);
+  constexpr std::string_view kPrefix = "FINISH_REASON_";
+  if (name.starts_with(kPrefix)) name = name.substr(kPrefix.size());
+  return absl::AsciiStrToLower(name);
+}
+
+}  // namespace quantd

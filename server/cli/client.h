@@ -1,0 +1,52 @@
+// What the client commands share: a channel to a running daemon, generation flags, one streamed answer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <grpcpp/grpcpp.h>
+
+#include "quantd/v1/generation.grpc.pb.h"
+
+namespace CLI {
+class App;
+}
+
+namespace quantd {
+
+struct ClientFlags {
+  std::string address = "127.0.0.1:8001", model;
+  void AddTo(CLI::App& app);
+  std::shared_ptr<grpc::Channel> Connect() const;
+};
+
+struct SamplingFlags {
+  std::optional<uint32_t> max_tokens, top_k;
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  void AddTo(CLI::App& app);
+  void Apply(v1::GenerateRequest& request) const;
+};
+
+struct Answer {
+  grpc::Status status;
+  std::string text;
+  v1::Accepted accepted;
+  v1::PromptInfo prompt;
+  v1::OutputEnd end;
+  v1::Finished finished;
+  double seconds = 0;              // from the call to its end, as this client saw it
+  double first_text_seconds = -1;  // to the first text; -1: none came
+};
+// Calls `on_text` as text arrives. Ctrl-C cancels the request: the answer's status is CANCELLED. Blocks; one at a time.
+Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
+              const std::function<void(const std::string&)>& on_text);
+// "12 tokens, 45.1 tokens/s, first token after 0.03 s" on standard error.
+void PrintSpeed(const Answer& answer);
+std::string FinishName(v1::FinishReason reason);  // "eos", "max_tokens", …
+
+}  // namespace quantd

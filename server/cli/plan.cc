@@ -1,0 +1,121 @@
+// `quantd plan`: what a load would take, without loading: the real loader and the largest step in a dry run.
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "server/cli/cli.h"
+#include "server/cli/model_flags.h"
+#include "server/cli/table.h"
+#include "server/convert.h"
+
+namespace quantd {
+namespace {
+
+struct PlanFlags {
+  ModelFlags model;
+  std::string output = "text";
+  bool verbose = false;
+};
+
+std::string Shape(const LayerReport& layer) { return absl::StrCat(layer.n, "x", layer.k); }
+
+void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto, bool verbose) {
+  std::printf("%s: %s\n", model.name.c_str(), model.spec.path.c_str());
+  Table table({"COMPONENT", "BYTES", ""});
+  for (int c = 0; c < kNumMemoryComponents; ++c) {
+    const int64_t bytes = plan.use.bytes[static_cast<size_t>(c)];
+    table.Add({std::string(Name(static_cast<MemoryComponent>(c))), std::to_string(bytes), FormatBytes(bytes)});
+  }
+  table.Add({"total", std::to_string(plan.use.total()), FormatBytes(plan.use.total())});
+  table.Add({"budget", std::to_string(proto.budget_bytes()), FormatBytes(static_cast<int64_t>(proto.budget_bytes()))});
+  std::fputs(table.Text().c_str(), stdout);
+  std::printf("%s; %lld parameters; %s of KV cache a token; %llu tokens cached at most, %u sequences at %lld tokens\n",
+              proto.fits() ? "fits" : "DOES NOT FIT", static_cast<long long>(plan.parameters),
+              FormatBytes(plan.kv_bytes_per_token).c_str(), static_cast<unsigned long long>(proto.max_cached_tokens()),
+              proto.concurrent_at_max_context(), static_cast<long long>(plan.max_context));
+  for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
+  if (!verbose) return;
+  Table layers({"LAYER", "SHAPE", "SCHEME", "BYTES", "OF BF16", "KERNEL", "REASON"});
+  for (const LayerReport& l : plan.layers) {
+    const int64_t percent = l.bf16_bytes > 0 ? 100 * l.bytes / l.bf16_bytes : 0;
+    layers.Add({l.name, Shape(l), l.scheme, std::to_string(l.bytes), absl::StrCat(percent, " %"), l.kernel, l.reason});
+  }
+  std::fputs(layers.Text().c_str(), stdout);
+}
+
+nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const LayerReport& l : plan.layers) {
+    layers.push_back({{"name", l.name}, {"shape", {l.n, l.k}}, {"scheme", l.scheme}, {"bytes", l.bytes},
+                      {"bf16_bytes", l.bf16_bytes}, {"kernel", l.kernel}, {"reason", l.reason}});
+  }
+  nlohmann::json use;
+  for (int c = 0; c < kNumMemoryComponents; ++c) {
+    use[std::string(Name(static_cast<MemoryComponent>(c)))] = plan.use.bytes[static_cast<size_t>(c)];
+  }
+  return {{"name", model.name}, {"path", model.spec.path}, {"fits", proto.fits()}, {"bytes", use},
+          {"total_bytes", plan.use.total()}, {"budget_bytes", proto.budget_bytes()},
+          {"kv_bytes_per_token", plan.kv_bytes_per_token}, {"kv_blocks", plan.kv_blocks},
+          {"max_context", plan.max_context}, {"max_cached_tokens", proto.max_cached_tokens()},
+          {"concurrent_at_max_context", proto.concurrent_at_max_context()}, {"parameters", plan.parameters},
+          {"fallbacks", Fallbacks(plan.layers)}, {"layers", layers}};
+}
+
+int Run(const PlanFlags& f) {
+  ServerOptions options;
+  absl::Status status = f.model.Apply(options);
+  if (status.ok() && options.models.empty()) status = absl::InvalidArgumentError("no model: give --model PATH");
+  if (!status.ok()) {
+    std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+    return kExitUsage;
+  }
+  ModelRegistry::Hooks hooks;
+  hooks.make_observer = [](const std::string&) { return nullptr; };  // nothing is loaded
+  hooks.on_change = [](const ModelInfo&) {};
+  absl::StatusOr<std::unique_ptr<ModelRegistry>> registry = ModelRegistry::Create(options.registry, std::move(hooks));
+  if (!registry.ok()) {
+    PrintError(registry.status());
+    return ExitCodeOf(registry.status());
+  }
+  nlohmann::json all = nlohmann::json::array();
+  int64_t planned = 0;
+  bool fits = true;
+  for (const ModelOptions& model : options.models) {
+    absl::StatusOr<MemoryPlan> plan = (*registry)->Plan(model.spec);
+    if (!plan.ok()) {
+      PrintError(plan.status());
+      return ExitCodeOf(plan.status());
+    }
+    v1::MemoryPlan proto;
+    FillMemoryPlan(*plan, (*registry)->memory_budget_bytes(), planned, proto);
+    planned += plan->use.total();
+    fits = fits && proto.fits();
+    if (f.output == "json") {
+      all.push_back(ToJson(model, *plan, proto));
+    } else {
+      PrintText(model, *plan, proto, f.verbose);
+    }
+  }
+  if (f.output == "json") std::puts((all.size() == 1 ? all[0] : all).dump(2).c_str());
+  return fits ? kExitOk : kExitResources;
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("plan", "Say what a load would take, without loading");
+  auto f = std::make_shared<PlanFlags>();
+  f->model.AddTo(*command, /*for_serving=*/false);
+  command->add_flag("-v,--verbose", f->verbose, "Every layer: scheme, bytes, kernel, reason");
+  command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
+  command->footer(
+      "Examples:\n"
+      "  quantd plan --model ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
+      "  quantd plan --model ./SmolLM2-135M-Instruct.Q4_1.gguf --verbose\n\n"
+      "Exits 5 where it does not fit.");
+  command->callback([f, &exit_code] { exit_code = Run(*f); });
+}
+
+}  // namespace quantd

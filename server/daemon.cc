@@ -1,0 +1,214 @@
+#include "server/daemon.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <fstream>
+#include <set>
+#include <utility>
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "quantd/v1/control.grpc.pb.h"
+#include "quantd/v1/diffusion.grpc.pb.h"
+#include "server/convert.h"
+#include "server/generation_service.h"
+#include "server/health_service.h"
+#include "server/http_endpoint.h"
+#include "server/metrics.h"
+#include "server/models_service.h"
+#include "server/process_memory.h"
+#include "server/work_pool.h"
+
+namespace quantd {
+namespace {
+
+constexpr size_t kMaxWaitingTexts = 1024, kMaxWaitingPlans = 4;
+// What may still be on its way to clients when all requests have ended.
+constexpr std::chrono::seconds kFlushTime{2};
+
+class DaemonImpl final : public Daemon {
+ public:
+  explicit DaemonImpl(const ServerOptions& options)
+      : options_(options),
+        codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingTexts)),
+        plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {}
+
+  ~DaemonImpl() override {
+    StopListening(std::chrono::system_clock::now());
+    http_.reset();
+    codec_pool_.reset();
+    plan_pool_.reset();
+    registry_.reset();
+  }
+
+  absl::Status Begin(const MakeRegistry& make) {
+    ModelRegistry::Hooks hooks;
+    hooks.make_observer = [this](const std::string& model) { return metrics_->MakeObserver(model); };
+    hooks.on_change = [this](const ModelInfo& info) { OnModelChange(info); };
+    QD_ASSIGN_OR_RETURN(registry_, make(options_.registry, std::move(hooks)));
+    metrics_ = std::make_unique<Metrics>(registry_->device());
+    QD_RETURN_IF_ERROR(StartHttp());
+    QD_RETURN_IF_ERROR(StartGrpc());
+    for (const ModelOptions& model : options_.models) {
+      health_.Set("model:" + model.name, /*serving=*/false);
+      QD_RETURN_IF_ERROR(registry_->Load(model.name, model.spec, model.queue));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WaitUntilReady() override {
+    const absl::Status first_failure = registry_->WaitUntilLoaded();
+    const std::vector<ModelInfo> models = registry_->List();
+    const bool any = std::any_of(models.begin(), models.end(),
+                                 [](const ModelInfo& m) { return m.state == ModelState::kReady; });
+    if (!any && !models.empty()) return first_failure;
+    ready_ = true;
+    for (const char* name : {"", "quantd.v1.Generation"}) health_.Set(name, /*serving=*/true);
+    return WriteReadyFile();
+  }
+
+  void Drain(Duration timeout) override {
+    const TimePoint deadline = Now() + timeout;
+    draining_ = true;
+    health_.BeginShutdown();
+    registry_->Drain(deadline);
+    StopListening(std::chrono::system_clock::now() + kFlushTime);
+  }
+  void StopNow() override {
+    draining_ = true;
+    registry_->Drain(Now());
+  }
+
+  ModelRegistry& registry() override { return *registry_; }
+  int grpc_port() const override { return grpc_port_; }
+  int metrics_port() const override { return http_->port(); }
+
+ private:
+  void OnModelChange(const ModelInfo& info) {
+    health_.Set("model:" + info.name, info.state == ModelState::kReady);
+    if (info.state == ModelState::kReady) LogModel(info);
+    if (info.state == ModelState::kFailed) {
+      LogError(absl::StrCat("model ", info.name, ": load failed: ", info.failure.ToString()));
+    }
+  }
+
+  absl::Status StartHttp() {
+    HttpEndpoint::Options options;
+    options.host = options_.metrics_listen.host;
+    options.port = options_.metrics_listen.port;
+    QD_ASSIGN_OR_RETURN(http_, HttpEndpoint::Start(options, {.metrics = [this] { return metrics_->Scrape(*registry_); },
+                                                             .ready = [this] { return ready_ && !draining_; }}));
+    return absl::OkStatus();
+  }
+
+  absl::Status StartGrpc() {
+    generation_ = std::make_unique<GenerationService>(
+        GenerateDeps{*registry_, *codec_pool_,
+                     [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},
+        options_.outbox);
+    models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots);
+    for (const char* name : {"", "quantd.v1.Generation", "quantd.v1.Diffusion", "quantd.v1.Control"}) {
+      health_.Set(name, /*serving=*/false);
+    }
+    health_.Set("quantd.v1.Models", /*serving=*/true);
+
+    if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(ToString(options_.listen), grpc::InsecureServerCredentials(), &grpc_port_);
+    // A second daemon on the same port would get half of the connections instead of an error.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options_.max_concurrent_streams);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+    builder.SetMaxReceiveMessageSize(options_.max_receive_bytes);
+    builder.RegisterService(generation_.get());
+    builder.RegisterService(models_.get());
+    builder.RegisterService(&diffusion_);
+    builder.RegisterService(&control_);
+    builder.RegisterService(&health_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || grpc_port_ == 0) {
+      return WithReason(absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(options_.listen))),
+                        "BIND_FAILED");
+    }
+    return absl::OkStatus();
+  }
+
+  // Waits until every call is done; those that still run at the deadline are cancelled, which their engines hear.
+  void StopListening(std::chrono::system_clock::time_point deadline) {
+    if (server_ == nullptr) return;
+    health_.BeginShutdown();
+    health_.CloseWatchers();
+    server_->Shutdown(deadline);
+    server_.reset();
+  }
+
+  // Whole or not at all, so that who waits for it never reads a half.
+  absl::Status WriteReadyFile() {
+    if (options_.ready_file.empty()) return absl::OkStatus();
+    const std::string temporary = absl::StrCat(options_.ready_file, ".", getpid());
+    std::ofstream file(temporary);
+    file << "{\"grpc\":\"" << ToString({options_.listen.host, grpc_port_}) << "\",\"metrics\":\""
+         << ToString({options_.metrics_listen.host, http_->port()}) << "\",\"pid\":" << getpid() << "}\n";
+    file.close();
+    if (!file || std::rename(temporary.c_str(), options_.ready_file.c_str()) != 0) {
+      std::remove(temporary.c_str());
+      return absl::UnavailableError(absl::StrCat("cannot write the ready file ", options_.ready_file));
+    }
+    return absl::OkStatus();
+  }
+
+  const ServerOptions options_;
+  HealthService health_;
+  v1::Diffusion::CallbackService diffusion_;  // not built: every RPC answers UNIMPLEMENTED
+  v1::Control::CallbackService control_;      // likewise
+  std::unique_ptr<WorkPool> codec_pool_, plan_pool_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<ModelRegistry> registry_;
+  std::unique_ptr<GenerationService> generation_;
+  std::unique_ptr<ModelsService> models_;
+  std::unique_ptr<HttpEndpoint> http_;
+  std::unique_ptr<grpc::Server> server_;
+  int grpc_port_ = 0;
+  std::atomic<bool> ready_{false}, draining_{false};
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerOptions& options) {
+  return Start(options, [](const RegistryOptions& registry, ModelRegistry::Hooks hooks) {
+    return ModelRegistry::Create(registry, std::move(hooks));
+  });
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerOptions& options, const MakeRegistry& make) {
+  auto daemon = std::make_unique<DaemonImpl>(options);
+  QD_RETURN_IF_ERROR(daemon->Begin(make));
+  return daemon;
+}
+
+void LogModel(const ModelInfo& info) {
+  std::set<std::string> schemes;
+  for (const LayerReport& layer : info.layers) schemes.insert(layer.scheme);
+  std::string list;
+  for (const std::string& scheme : schemes) absl::StrAppend(&list, list.empty() ? "" : "; ", scheme);
+  const auto bytes = [&](MemoryComponent c) { return FormatBytes(info.memory.bytes[static_cast<size_t>(c)]); };
+  LogInfo(absl::StrCat("model ", info.name, ": ready in ", ToSeconds(info.load_time), " s; device ", info.device,
+                       "; schemes ", list, "; kv ", KvName(info.spec), "; weights ", bytes(MemoryComponent::kWeights),
+                       ", kv_cache ", bytes(MemoryComponent::kKvCache), ", workspace ",
+                       bytes(MemoryComponent::kWorkspace), "; max_context ",
+                       info.limits.has_value() ? info.limits->max_context : 0));
+  for (const std::string& line : Fallbacks(info.layers)) LogWarning(absl::StrCat("model ", info.name, ": fallback: ", line));
+}
+
+}  // namespace quantd
