@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/status.h"
 
 namespace quantd {
 namespace {
@@ -19,7 +20,7 @@ uint64_t Random64() {
 // A client whose deadline passes resets its stream a little before our own clock gets there: gRPC rounds the timeout up
 // (1/100 of it at most) on its way. A cancel that close to the deadline is the deadline, and is left to it.
 bool IsTheDeadline(TimePoint now, TimePoint arrival, TimePoint deadline) {
-  const Duration slack = std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(5),
+  const Duration slack = std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(50),
                                               std::chrono::milliseconds(100));
   return now + slack >= deadline;
 }
@@ -109,7 +110,7 @@ absl::Status GenerateCall::EncodePrompt() {
 }
 
 void GenerateCall::Fail(const absl::Status& status) {
-  handle_->RecordEnded(record_, status);
+  handle_->RecordEnded(record_, WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
   writer_.Close(status);
 }
 

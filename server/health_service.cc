@@ -20,7 +20,7 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
 
   // With the service's lock held.
   void Tell(Status status) {
-    wanted_ = status;
+    if (!end_.has_value()) wanted_ = status;
     Next();
   }
   void End(grpc::Status status) {
@@ -31,7 +31,7 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
  private:
   void Next() {
     if (writing_ || finished_) return;
-    if (!end_.has_value() && wanted_ != sent_) {
+    if (wanted_ != sent_) {
       sent_ = wanted_;
       message_.set_status(*sent_);
       writing_ = true;
@@ -44,12 +44,17 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
   void OnWriteDone(bool ok) override {
     MutexLock lock(service_.mutex_);
     writing_ = false;
-    if (!ok) end_ = grpc::Status::CANCELLED;
+    if (!ok) Leave();
     Next();
   }
   void OnCancel() override {
     MutexLock lock(service_.mutex_);
-    End(grpc::Status::CANCELLED);
+    Leave();
+    Next();
+  }
+  void Leave() {  // the client is gone: nothing more is written
+    wanted_ = sent_;
+    end_ = grpc::Status::CANCELLED;
   }
   void OnDone() override {
     {

@@ -59,6 +59,11 @@ class BoundedServer final : public httplib::Server {
   BoundedServer(Duration deadline, int threads) : deadline_(deadline) {
     new_task_queue = [threads] { return new httplib::ThreadPool(static_cast<size_t>(threads)); };
     set_payload_max_length(1024);
+    // httplib's own choice has SO_REUSEPORT, by which two daemons would share the port unseen.
+    set_socket_options([](socket_t fd) {
+      const int yes = 1;
+      setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
   }
 
  private:

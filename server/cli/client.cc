@@ -1,8 +1,8 @@
 #include "server/cli/client.h"
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <mutex>
 #include <thread>
 
 #include <absl/strings/ascii.h>
@@ -14,29 +14,32 @@
 namespace quantd {
 namespace {
 
-// Cancels `context` when SIGINT comes, for as long as it lives. The signal is blocked and waited for on a thread, since
-// nothing of gRPC may be called in a handler.
+std::atomic<bool> g_interrupted{false};  // a signal handler can reach nothing else
+
+// Cancels `context` when SIGINT comes, for as long as it lives. Nothing of gRPC may be called in a handler, so a thread looks
+// at what the handler left.
 class CancelOnInterrupt {
  public:
   explicit CancelOnInterrupt(grpc::ClientContext& context) {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-    thread_ = std::jthread([this, &context](std::stop_token stop) {
-      const timespec poll{0, 50'000'000};
+    g_interrupted = false;
+    struct sigaction action = {};
+    action.sa_handler = [](int) { g_interrupted = true; };
+    sigaction(SIGINT, &action, &before_);
+    thread_ = std::jthread([&context](std::stop_token stop) {
       while (!stop.stop_requested()) {
-        if (sigtimedwait(&signals_, nullptr, &poll) == SIGINT) context.TryCancel();
+        if (g_interrupted.exchange(false)) context.TryCancel();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
     });
   }
   ~CancelOnInterrupt() {
     thread_.request_stop();
     thread_.join();
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    sigaction(SIGINT, &before_, nullptr);
   }
 
  private:
-  sigset_t signals_, before_;
+  struct sigaction before_ = {};
   std::jthread thread_;
 };
 

@@ -1,0 +1,91 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace quantd {
+namespace {
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+TEST(ConfigTest, SetsWhatItSaysAndLeavesTheRest) {
+  ServerOptions options;
+  EXPECT_THAT(ParseConfig(R"(
+listen: 0.0.0.0:9000
+drain_timeout: 2m
+backend: reference
+memory_budget: 1.5GiB
+reflection: false
+outbox: {messages: 8, bytes: 64KiB}
+model_roots: [/models, /more]
+models:
+  - path: /models/SmolLM2.Q4_1.gguf
+    quantize: int8_weight_only
+    kv_cache_dtype: int8
+    kv_cache_bytes: 64MiB
+    activations: bf16
+    max_waiting_requests: 7
+    rules:
+      - {pattern: "*down_proj*", weights: bf16}
+  - {name: b, path: /models/b}
+)", options), IsEmpty());
+  EXPECT_EQ(ToString(options.listen), "0.0.0.0:9000");
+  EXPECT_EQ(ToString(options.metrics_listen), "127.0.0.1:9464") << "a default that the file does not name";
+  EXPECT_EQ(options.drain_timeout, std::chrono::minutes(2));
+  EXPECT_EQ(options.registry.memory_budget_bytes, int64_t{3} << 29);
+  EXPECT_FALSE(options.reflection);
+  EXPECT_EQ(options.outbox.bytes, 65536u);
+  EXPECT_THAT(options.model_roots, ElementsAre("/models", "/more"));
+  ASSERT_EQ(options.models.size(), 2u);
+  const ModelOptions& m = options.models[0];
+  EXPECT_EQ(m.name, "SmolLM2.Q4_1");
+  EXPECT_EQ(m.spec.keys, KvFormat::kInt8);
+  EXPECT_EQ(m.spec.values, KvFormat::kInt8);
+  EXPECT_EQ(m.spec.kv_cache_bytes, 64 << 20);
+  EXPECT_EQ(m.spec.activations, DType::kBF16);
+  EXPECT_EQ(m.queue.max_waiting_requests, 7);
+  EXPECT_THAT(m.spec.rules, ElementsAre(std::pair<std::string, std::string>("*down_proj*", "bf16")));
+}
+
+TEST(ConfigTest, FindsAllErrorsAtOnceWithTheirLines) {
+  ServerOptions options;
+  EXPECT_THAT(ParseConfig("lissten: 1:2\n"
+                          "listen: nowhere\n"
+                          "models:\n"
+                          "  - {name: 'a b', quantise: int8_weight_only}\n"
+                          "codec_threads: 0\n", options),
+              ElementsAre("line 1: unknown key \"lissten\" in the configuration; did you mean \"listen\"?",
+                          HasSubstr("line 2: listen: \"nowhere\" is no address"),
+                          HasSubstr("did you mean \"quantize\"?"), HasSubstr("path is missing"),
+                          HasSubstr("\"a b\" is no model name"), HasSubstr("line 5: codec_threads: \"0\": expected")));
+}
+
+TEST(ConfigTest, BrokenYamlNamesTheLine) {
+  ServerOptions options;
+  EXPECT_THAT(ParseConfig("a: [1,\nb: }\n", options), ElementsAre(HasSubstr("line 2: ")));
+  EXPECT_THAT(ParseConfig("- 1\n", options), ElementsAre(HasSubstr("no mapping")));
+  EXPECT_THAT(ReadConfig("/nowhere/at/all.yaml", options), ElementsAre(HasSubstr("cannot read")));
+}
+
+TEST(ConfigTest, AFarWordIsNoSuggestion) { EXPECT_EQ(Nearest("zzzzzzzz", {"listen", "models"}), ""); }
+
+TEST(OptionsTest, Units) {
+  EXPECT_EQ(*ParseBytes("4096"), 4096);
+  EXPECT_EQ(*ParseBytes("64MiB"), 64 << 20);
+  EXPECT_EQ(*ParseBytes("64 mib"), 64 << 20);
+  EXPECT_EQ(*ParseBytes("1.5GB"), 1'500'000'000);
+  for (const char* bad : {"", "MiB", "-1", "1XB", "1e30TiB", "99999999TiB", "nan"}) EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
+  EXPECT_EQ(*ParseDuration("500ms"), std::chrono::milliseconds(500));
+  EXPECT_EQ(*ParseDuration("2"), std::chrono::seconds(2));
+  EXPECT_FALSE(ParseDuration("2 weeks").ok());
+  EXPECT_EQ(FormatBytes(98 << 20), "98.0 MiB");
+  EXPECT_EQ(ParseHostPort("[::1]:80")->host, "::1");
+  EXPECT_EQ(ToString(*ParseHostPort("[::1]:80")), "[::1]:80");
+  for (const char* bad : {"8001", ":1", "h:", "h:70000", "h:x"}) EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
+  EXPECT_EQ(DefaultModelName("/a/b c.gguf"), "b-c");
+  EXPECT_EQ(DefaultModelName("/a/Llama/"), "Llama");
+}
+
+}  // namespace
+}  // namespace quantd
