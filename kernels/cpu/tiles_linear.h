@@ -243,22 +243,41 @@ inline F LoadParam(const uint8_t* p, DType dtype, int64_t index) {
   return Ops::LoadF16(reinterpret_cast<const uint16_t*>(p) + index);
 }
 
-// s and c of the groups of a block of one panel; out [groups][s, c][kPanel].
-inline void UnpackParams(const PanelView& w, const uint8_t* panel, int64_t k, Block block, float* out) {
-  const uint8_t* params = panel + w.params_offset;
-  int64_t strips = w.zero == ZeroKind::kNone ? 1 : 2;
-  F minus_eight = Ops::Set(-8.0f);
-  for (int64_t g = 0; g < block.groups; ++g, out += 2 * kPanel) {
-    int64_t index = (k / w.group + g) * strips * kPanel;
-    PrefetchBytes(params + (index + block.groups * strips * kPanel) * SizeOf(w.param_dtype), 64);  // for the next block
+template <DType kDtype>
+inline F LoadParam(const uint8_t* p) {
+  if constexpr (kDtype == DType::kF32) return Ops::Load(reinterpret_cast<const float*>(p));
+  if constexpr (kDtype == DType::kBF16) return Ops::Load(reinterpret_cast<const uint16_t*>(p));
+  return Ops::LoadF16(reinterpret_cast<const uint16_t*>(p));
+}
+
+template <DType kDtype, bool kZeros>
+void UnpackParamsOf(const uint8_t* params, int64_t groups, float shift, float* out) {
+  constexpr int64_t kSize = kDtype == DType::kF32 ? 4 : 2, kStrip = kPanel * kSize, kGroup = (kZeros ? 2 : 1) * kStrip;
+  for (int64_t g = 0; g < groups; ++g, params += kGroup, out += 2 * kPanel) {
+    PrefetchBytes(params + groups * kGroup, kGroup);  // for the next block
     for (int v = 0; v < kPanel; v += kLanes) {
-      F scale = LoadParam(params, w.param_dtype, index + v), offset = Ops::Zero();
-      if (strips == 2) offset = LoadParam(params, w.param_dtype, index + kPanel + v);
-      if (w.format == PanelFormat::kInt4 && w.zero != ZeroKind::kMin) offset = Ops::MulAdd(minus_eight, scale, offset);
+      F scale = LoadParam<kDtype>(params + v * kSize), zero = Ops::Zero();
+      if constexpr (kZeros) zero = LoadParam<kDtype>(params + kStrip + v * kSize);
       Ops::Store(out + v, scale);
-      Ops::Store(out + kPanel + v, offset);
+      Ops::Store(out + kPanel + v, Ops::MulAdd(Ops::Set(shift), scale, zero));
     }
   }
+}
+
+template <bool kZeros>
+void UnpackParamsOf(DType dtype, const uint8_t* params, int64_t groups, float shift, float* out) {
+  if (dtype == DType::kF32) return UnpackParamsOf<DType::kF32, kZeros>(params, groups, shift, out);
+  if (dtype == DType::kBF16) return UnpackParamsOf<DType::kBF16, kZeros>(params, groups, shift, out);
+  UnpackParamsOf<DType::kF16, kZeros>(params, groups, shift, out);
+}
+
+// s and c of the groups of a block of one panel; out [groups][s, c][kPanel].
+inline void UnpackParams(const PanelView& w, const uint8_t* panel, int64_t k, int64_t groups, float* out) {
+  bool zeros = w.zero != ZeroKind::kNone;
+  float shift = w.format == PanelFormat::kInt4 && w.zero != ZeroKind::kMin ? -8.0f : 0.0f;
+  const uint8_t* params = panel + w.params_offset + k / w.group * (zeros ? 2 : 1) * kPanel * SizeOf(w.param_dtype);
+  if (zeros) return UnpackParamsOf<true>(w.param_dtype, params, groups, shift, out);
+  UnpackParamsOf<false>(w.param_dtype, params, groups, shift, out);
 }
 
 // Codes turn into f32 in registers, once a tile of rows: beside the tile's products that costs next to nothing, and
@@ -274,7 +293,8 @@ void MultiplyBlock(const LinearJob& job, int64_t rows, int64_t panel_begin, int6
     const uint8_t* panel = job.w.data + (panel_begin + p) * job.w.panel_bytes;
     if constexpr (kGrouped) {
       for (int64_t i = 0; i < taken; ++i) {
-        UnpackParams(job.w, panel + i * job.w.panel_bytes, k, block, scratch.params + i * block.groups * 2 * kPanel);
+        UnpackParams(job.w, panel + i * job.w.panel_bytes, k, block.groups,
+                     scratch.params + i * block.groups * 2 * kPanel);
       }
     }
     a.w = panel + k / kKStep * Codes::kStepBytes;
