@@ -32,3 +32,10 @@ foreach(file ${fuzz_sources})
   endif()
   set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
 endforeach()
+
+# A stock Python client against the daemon. The first run fetches grpcio-tools into the build folder.
+if(QUANTD_SERVER)
+  quantd_python_test(server/python_client server/python/python_client_test.py
+    $<TARGET_FILE:quantd> ${PROJECT_SOURCE_DIR}/proto ${CMAKE_CURRENT_BINARY_DIR}/python-client)
+  set_tests_properties(server/python_client PROPERTIES LABELS server TIMEOUT 600)
+endif()

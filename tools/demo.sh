@@ -42,10 +42,10 @@ show "quantd models --address $address"
 "$quantd" models --address "$address"
 
 title "Its metrics"
-show "curl http://$metrics/metrics"
+show "curl http://$metrics/metrics    # some of them, what is 0 left out"
 curl --silent --fail "http://$metrics/metrics" >"$work/metrics"
-grep -E "^quantd_(requests_total|tokens_total|time_to_first_token_seconds_(sum|count)|kv_blocks|memory_bytes|device_memory_(used|unattributed)_bytes)" \
-  "$work/metrics" | head -20
+names="requests_total|tokens_total|time_to_first_token_seconds_sum|kv_blocks|memory_bytes|device_memory_(used|unattributed)_bytes"
+grep -E "^quantd_($names)" "$work/metrics" | grep -v ' 0$' | sort
 
 title "What a load takes, known before it: nothing is computed or allocated"
 show "quantd plan --model $model --kv-cache-dtype int8 --kv-cache-bytes 64MiB"
