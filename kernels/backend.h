@@ -112,7 +112,8 @@ class Backend {
   // out[T, K] = rows `ids` (i32 [T]) of the table, dequantized. The table may be the DeviceWeight of a tied head.
   virtual void Embedding(const Tensor& ids, const DeviceWeight& table, const Tensor& out) = 0;
   // x[T, K] * rsqrt(mean(x^2) + eps) * weight (f32 [K]). Writes whichever forms `out` has; the quantized form is made from
-  // the values as rounded to their dtype, whether or not they are asked for (out.values' dtype, else x's).
+  // the values as rounded to their dtype, whether or not they are asked for (out.values' dtype, else x's). x may be f32 with
+  // bf16 out.values: a residual stream keeps its precision.
   virtual void RmsNorm(const Tensor& x, const Tensor& weight, float eps, const Activation& out) = 0;
   // out[T, F] = act(gate) * up, gate_up = [T, 2F]: gate in the first F columns, up in the last.
   virtual void GatedActivation(ActivationKind kind, const Tensor& gate_up, const Activation& out) = 0;

@@ -101,7 +101,10 @@ absl::Status RmsNormOperands(const Tensor& x, const Tensor& weight, float eps, c
   QD_RETURN_IF_ERROR(ExpectDense("weight", weight, DType::kF32, {x.dim(1)}));
   if (!(eps >= 0) || !std::isfinite(eps))
     return Fail(absl::StrCat("eps is ", eps, ", expected a finite one from 0 up"));
-  return ExpectForms(out, x.dtype(), x.rows(), x.dim(1));
+  if (x.dtype() == DType::kBF16 && out.values.present() && out.values.dtype() == DType::kF32) {
+    return Fail("out.values is f32 where x is bf16");
+  }
+  return ExpectForms(out, NormDType(x, out), x.rows(), x.dim(1));
 }
 
 absl::Status GatedActivationOperands(const Tensor& gate_up, const Activation& out) {
@@ -277,6 +280,10 @@ absl::Status CheckEmbedding(const Tensor& ids, const DeviceWeight& table, const 
 absl::Status CheckEmbeddingValues(const Tensor& ids, const DeviceWeight& table) {
   QD_WITHIN(ExpectBelow("ids", ids, table.n(), "rows of the table"), "Embedding", "ids", Describe(ids), "of",
             DescribeWeight(table));
+}
+
+DType NormDType(const Tensor& x, const Activation& out) {
+  return out.values.present() && out.values.dtype() == DType::kBF16 ? DType::kBF16 : x.dtype();
 }
 
 absl::Status CheckRmsNorm(const Tensor& x, const Tensor& weight, float eps, const Activation& out) {

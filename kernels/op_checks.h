@@ -22,6 +22,8 @@ absl::Status CheckLinear(const Activation& x, const DeviceWeight& w, const Linea
 absl::Status CheckEmbedding(const Tensor& ids, const DeviceWeight& table, const Tensor& out);
 absl::Status CheckEmbeddingValues(const Tensor& ids, const DeviceWeight& table);
 
+// What RmsNorm rounds its results to: bf16 where out.values is, else x's dtype.
+DType NormDType(const Tensor& x, const Activation& out);
 absl::Status CheckRmsNorm(const Tensor& x, const Tensor& weight, float eps, const Activation& out);
 absl::Status CheckGatedActivation(ActivationKind kind, const Tensor& gate_up, const Activation& out);
 

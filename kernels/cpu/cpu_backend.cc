@@ -132,7 +132,7 @@ class CpuBackend : public Backend {
   void RmsNorm(const Tensor& x, const Tensor& weight, float eps, const Activation& out) override {
     if (!Ready(CheckRmsNorm(x, weight, eps, out))) return;
     ForRows(cpu(), x.rows(), x.dim(1), [&](int64_t t) {
-      ops_.rms_norm(x.row(t), x.dtype(), weight.as<float>(), eps, x.dim(1), FormsOfRow(out, t));
+      ops_.rms_norm(x.row(t), x.dtype(), weight.as<float>(), eps, x.dim(1), NormDType(x, out), FormsOfRow(out, t));
     });
   }
 

@@ -120,7 +120,8 @@ struct CpuOps {
                  LinearScratch& scratch);
   int single_row_panels;  // panels that a single row takes at a time
 
-  void (*rms_norm)(const void* x, DType dtype, const float* weight, float eps, int64_t k, const RowForms& out);
+  void (*rms_norm)(const void* x, DType dtype, const float* weight, float eps, int64_t k, DType out_dtype,
+                   const RowForms& out);
   void (*gated)(ActivationKind kind, const void* gate, const void* up, DType dtype, int64_t k, const RowForms& out);
   void (*quantize)(const void* x, DType dtype, int64_t k, int8_t* quantized, float* scale);
   // One head in place: pairs (i, i + half), `cos_sin` holds half cosines and half sines.

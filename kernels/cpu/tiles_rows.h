@@ -34,7 +34,7 @@ struct NormalizedAt {
   }
 };
 
-template <typename T>
+template <typename Out, typename T>
 void RmsNormRow(const T* x, const float* weight, float eps, int64_t k, const RowForms& out) {
   F squares = Ops::Zero();
   for (int64_t i = 0; i < k; i += kLanes) {
@@ -42,12 +42,14 @@ void RmsNormRow(const T* x, const float* weight, float eps, int64_t k, const Row
     squares = Ops::MulAdd(v, v, squares);
   }
   float mean = Ops::Sum(squares) / static_cast<float>(k);
-  WriteForms<T>(NormalizedAt<T>{x, weight, Ops::Set(1.0f / std::sqrt(mean + eps))}, k, out);
+  WriteForms<Out>(NormalizedAt<T>{x, weight, Ops::Set(1.0f / std::sqrt(mean + eps))}, k, out);
 }
 
-inline void RmsNorm(const void* x, DType dtype, const float* weight, float eps, int64_t k, const RowForms& out) {
-  if (dtype == DType::kF32) return RmsNormRow(static_cast<const float*>(x), weight, eps, k, out);
-  RmsNormRow(static_cast<const uint16_t*>(x), weight, eps, k, out);
+inline void RmsNorm(const void* x, DType dtype, const float* weight, float eps, int64_t k, DType out_dtype,
+                    const RowForms& out) {
+  if (dtype == DType::kBF16) return RmsNormRow<uint16_t>(static_cast<const uint16_t*>(x), weight, eps, k, out);
+  if (out_dtype == DType::kBF16) return RmsNormRow<uint16_t>(static_cast<const float*>(x), weight, eps, k, out);
+  RmsNormRow<float>(static_cast<const float*>(x), weight, eps, k, out);
 }
 
 template <typename T>

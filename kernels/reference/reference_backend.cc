@@ -254,7 +254,7 @@ class ReferenceBackend : public Backend {
       for (float v : row) squares += v * v;
       float factor = 1.0f / std::sqrt(squares / static_cast<float>(row.size()) + eps);
       for (size_t i = 0; i < row.size(); ++i) row[i] = row[i] * factor * weight.as<float>()[i];
-      StoreForms(row, x.dtype(), t, out);
+      StoreForms(row, NormDType(x, out), t, out);
     }
   }
 

@@ -270,6 +270,22 @@ TEST_P(BackendOpsTest, RmsNorm) {
   }
 }
 
+TEST_P(BackendOpsTest, RmsNormOfF32GivesBf16) {
+  for (auto [rows, k] : {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {17, 203}, {2, 576}}) {
+    TestTensor x = RandomFloats(rng_, DType::kF32, {rows, k}, 6), weight = RandomFloats(rng_, DType::kF32, {k});
+    Forms expected(DType::kBF16, rows, k), got(DType::kBF16, rows, k);
+    reference_->RmsNorm(x.view(), weight.view(), 1e-5f, expected.all());
+    cpu_->RmsNorm(x.view(), weight.view(), 1e-5f, got.all());
+    ASSERT_TRUE(reference_->Synchronize().ok() && cpu_->Synchronize().ok());
+    float roundings = std::sqrt(static_cast<float>(k)) + 8;
+    ExpectNear(expected.values, got.values,
+               [&](size_t, float y) { return roundings * kRound * std::fabs(y) + StoreError(DType::kBF16, y); });
+    ExpectQuantizedFromValues(expected);
+    ExpectQuantizedFromValues(got);
+    EXPECT_TRUE(got.values.GuardsIntact() && got.quantized.GuardsIntact() && got.scales.GuardsIntact());
+  }
+}
+
 TEST_P(BackendOpsTest, GatedActivation) {
   for (DType dtype : kActivationTypes) {
     for (ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kNone}) {
