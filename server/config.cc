@@ -185,7 +185,8 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
   }
   Errors errors;
   if (root.IsNull()) return errors;
-  const Keys outbox = {{"messages", Integer(options.outbox.messages, 2, 1 << 20)}, {"bytes", Size(options.outbox.bytes)}};
+  const Keys outbox = {{"messages", Integer(options.outbox.messages, 2, 1 << 20)},
+                       {"bytes", Size(options.outbox.bytes)}};
   ApplyMap(root, "the configuration",
            {{"listen", Set(options.listen, ParseHostPort)},
             {"metrics_listen", Set(options.metrics_listen, ParseHostPort)},

@@ -1,5 +1,5 @@
-// The YAML file of `quantd serve --config`. Unknown keys are errors, with the nearest known one suggested; all errors are
-// found at once. docs/api.md lists the keys.
+// The YAML file of `quantd serve --config`. Unknown keys are errors, with the nearest known one suggested; all errors
+// are found at once. docs/api.md lists the keys.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 
 namespace quantd {
 
-// Sets in `options` what the file says and leaves the rest. Empty: all is well. Else one message an error, with its line.
+// Sets in `options` what the file says and leaves the rest. Empty: all is well. Else one message an error, with its
+// line.
 std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& options);
 std::vector<std::string> ReadConfig(const std::string& path, ServerOptions& options);
 

@@ -67,7 +67,8 @@ absl::Status ParseStopping(const v1::Stopping& proto, int64_t vocab_size, StopCo
                    absl::StrCat("is ", out.min_new_tokens, ", expected at most max_new_tokens = ", out.max_new_tokens));
   }
   if (proto.stop_size() > kMaxStopTexts) {
-    return Invalid("stopping.stop", absl::StrCat("has ", proto.stop_size(), " texts, expected at most ", kMaxStopTexts));
+    return Invalid("stopping.stop",
+                   absl::StrCat("has ", proto.stop_size(), " texts, expected at most ", kMaxStopTexts));
   }
   for (int i = 0; i < proto.stop_size(); ++i) {
     if (proto.stop(i).empty() || proto.stop(i).size() > kMaxStopBytes) {
@@ -126,7 +127,8 @@ absl::Status ParseInput(const v1::GenerateRequest& proto, int64_t vocab_size, Pa
       out.request.prompt_is_text_start = true;
       return absl::OkStatus();
     }
-    case v1::GenerateRequest::INPUT_NOT_SET: break;
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      break;
   }
   return Invalid("input", "is missing: give text, tokens or chat");
 }
@@ -163,10 +165,17 @@ absl::Status ParseOptions(const v1::RequestOptions& proto, LlmRequest& request) 
   if (!proto.request_id().empty()) request.id = proto.request_id();
   switch (proto.priority()) {
     case v1::PRIORITY_UNSPECIFIED:
-    case v1::PRIORITY_STANDARD: request.priority = Priority::kStandard; break;
-    case v1::PRIORITY_INTERACTIVE: request.priority = Priority::kInteractive; break;
-    case v1::PRIORITY_BATCH: request.priority = Priority::kBatch; break;
-    default: return Invalid("options.priority", absl::StrCat("unknown value ", static_cast<int>(proto.priority())));
+    case v1::PRIORITY_STANDARD:
+      request.priority = Priority::kStandard;
+      break;
+    case v1::PRIORITY_INTERACTIVE:
+      request.priority = Priority::kInteractive;
+      break;
+    case v1::PRIORITY_BATCH:
+      request.priority = Priority::kBatch;
+      break;
+    default:
+      return Invalid("options.priority", absl::StrCat("unknown value ", static_cast<int>(proto.priority())));
   }
   if (!proto.tenant().empty()) return NotBuilt("options.tenant");
   if (proto.keep_on_disconnect()) return NotBuilt("options.keep_on_disconnect");
@@ -216,21 +225,22 @@ absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_v
     return Invalid(at + ".continue_final_message", "cannot go with add_generation_prompt");
   }
   out.continue_final_message = proto.continue_final_message();
-  out.add_generation_prompt = !proto.continue_final_message() &&
-                              (!proto.has_add_generation_prompt() || proto.add_generation_prompt());
+  out.add_generation_prompt =
+      !proto.continue_final_message() && (!proto.has_add_generation_prompt() || proto.add_generation_prompt());
   if (proto.has_template_args() &&
       !google::protobuf::util::MessageToJsonString(proto.template_args(), &out.template_args_json).ok()) {
     return Invalid(at + ".template_args", "is no JSON object");
   }
-  out.unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
-                         std::chrono::system_clock::now().time_since_epoch()).count();
+  out.unix_seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   return out;
 }
 
 int64_t EstimatePromptTokens(const v1::GenerateRequest& proto) {
   if (proto.has_tokens()) return proto.tokens().ids_size();
   size_t bytes = proto.text().size();
-  for (const v1::ChatMessage& m : proto.chat().messages()) bytes += m.content().size() + 16;  // 16: the template's share
+  for (const v1::ChatMessage& m : proto.chat().messages())
+    bytes += m.content().size() + 16;  // 16: the template's share
   for (const v1::Tool& t : proto.chat().tools()) bytes += t.description().size() + t.parameters_json_schema().size();
   return static_cast<int64_t>(bytes / 4 + 1);
 }
@@ -242,12 +252,24 @@ void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& prot
 
 void FillOutputEnd(const OutputEnd& end, v1::OutputEnd& proto) {
   switch (end.reason) {
-    case FinishReason::kStopToken: proto.set_reason(v1::FINISH_REASON_STOP_TOKEN); break;
-    case FinishReason::kStopText: proto.set_reason(v1::FINISH_REASON_STOP_TEXT); break;
-    case FinishReason::kEos: proto.set_reason(v1::FINISH_REASON_EOS); break;
-    case FinishReason::kMaxTokens: proto.set_reason(v1::FINISH_REASON_MAX_TOKENS); break;
-    case FinishReason::kContextFull: proto.set_reason(v1::FINISH_REASON_CONTEXT_FULL); break;
-    case FinishReason::kTimeLimit: proto.set_reason(v1::FINISH_REASON_TIME_LIMIT); break;
+    case FinishReason::kStopToken:
+      proto.set_reason(v1::FINISH_REASON_STOP_TOKEN);
+      break;
+    case FinishReason::kStopText:
+      proto.set_reason(v1::FINISH_REASON_STOP_TEXT);
+      break;
+    case FinishReason::kEos:
+      proto.set_reason(v1::FINISH_REASON_EOS);
+      break;
+    case FinishReason::kMaxTokens:
+      proto.set_reason(v1::FINISH_REASON_MAX_TOKENS);
+      break;
+    case FinishReason::kContextFull:
+      proto.set_reason(v1::FINISH_REASON_CONTEXT_FULL);
+      break;
+    case FinishReason::kTimeLimit:
+      proto.set_reason(v1::FINISH_REASON_TIME_LIMIT);
+      break;
   }
   if (end.stop_token_id >= 0) proto.set_stop_token_id(static_cast<uint32_t>(end.stop_token_id));
   if (end.reason == FinishReason::kStopText) proto.set_stop_text(end.stop_text);
@@ -314,10 +336,14 @@ void FillLoadSpec(const LoadSpec& spec, std::string_view device, v1::LoadSpec& p
 
 v1::ModelState ToProto(ModelState state) {
   switch (state) {
-    case ModelState::kLoading: return v1::MODEL_STATE_LOADING;
-    case ModelState::kReady: return v1::MODEL_STATE_READY;
-    case ModelState::kDraining: return v1::MODEL_STATE_DRAINING;
-    case ModelState::kFailed: return v1::MODEL_STATE_FAILED;
+    case ModelState::kLoading:
+      return v1::MODEL_STATE_LOADING;
+    case ModelState::kReady:
+      return v1::MODEL_STATE_READY;
+    case ModelState::kDraining:
+      return v1::MODEL_STATE_DRAINING;
+    case ModelState::kFailed:
+      return v1::MODEL_STATE_FAILED;
   }
   return v1::MODEL_STATE_UNSPECIFIED;
 }

@@ -1,5 +1,5 @@
-// Proto messages to the plain structs below and back. Every field of a request is checked here: InvalidArgument with the
-// field's path (FIELD_INVALID), Unimplemented naming a field that is in the proto and not built.
+// Proto messages to the plain structs below and back. Every field of a request is checked here: InvalidArgument with
+// the field's path (FIELD_INVALID), Unimplemented naming a field that is in the proto and not built.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +40,8 @@ absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, c
 absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_view field);
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
                                                    int64_t vocab_size, std::string_view field);
-// Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the bytes
-// of a text.
+// Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the
+// bytes of a text.
 int64_t EstimatePromptTokens(const v1::GenerateRequest& proto);
 
 void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto);

@@ -67,8 +67,8 @@ class DaemonImpl final : public Daemon {
   absl::Status WaitUntilReady() override {
     const absl::Status first_failure = registry_->WaitUntilLoaded();
     const std::vector<ModelInfo> models = registry_->List();
-    const bool any = std::any_of(models.begin(), models.end(),
-                                 [](const ModelInfo& m) { return m.state == ModelState::kReady; });
+    const bool any =
+        std::any_of(models.begin(), models.end(), [](const ModelInfo& m) { return m.state == ModelState::kReady; });
     if (!any && !models.empty()) return first_failure;
     ready_ = true;
     for (const char* name : {"", "quantd.v1.Generation"}) health_.Set(name, /*serving=*/true);
@@ -208,7 +208,8 @@ void LogModel(const ModelInfo& info) {
                        ", kv_cache ", bytes(MemoryComponent::kKvCache), ", workspace ",
                        bytes(MemoryComponent::kWorkspace), "; max_context ",
                        info.limits.has_value() ? info.limits->max_context : 0));
-  for (const std::string& line : Fallbacks(info.layers)) LogWarning(absl::StrCat("model ", info.name, ": fallback: ", line));
+  for (const std::string& line : Fallbacks(info.layers))
+    LogWarning(absl::StrCat("model ", info.name, ": fallback: ", line));
 }
 
 }  // namespace quantd

@@ -20,8 +20,8 @@ uint64_t Random64() {
 // A client whose deadline passes resets its stream a little before our own clock gets there: gRPC rounds the timeout up
 // (1/100 of it at most) on its way. A cancel that close to the deadline is the deadline, and is left to it.
 bool IsTheDeadline(TimePoint now, TimePoint arrival, TimePoint deadline) {
-  const Duration slack = std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(50),
-                                              std::chrono::milliseconds(100));
+  const Duration slack =
+      std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(50), std::chrono::milliseconds(100));
   return now + slack >= deadline;
 }
 
@@ -59,9 +59,9 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
   reservation_ = *std::move(reservation);
   if (!deps_.codec_pool.Post([self = shared_from_this()] { self->Encode(); })) {
     reservation_ = Reservation();
-    Fail(WithReason(WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"),
-                                   std::chrono::seconds(1)),
-                    "QUEUE_FULL"));
+    Fail(WithReason(
+        WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),
+        "QUEUE_FULL"));
   }
 }
 
@@ -110,7 +110,8 @@ absl::Status GenerateCall::EncodePrompt() {
 }
 
 void GenerateCall::Fail(const absl::Status& status) {
-  handle_->RecordEnded(record_, WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
+  handle_->RecordEnded(record_,
+                       WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
   writer_.Close(status);
 }
 

@@ -1,5 +1,5 @@
-// One Generate or GenerateStream request between gRPC and the engine: checks it, tokenizes it on the codec pool, submits it,
-// and turns what its engine says into events.
+// One Generate or GenerateStream request between gRPC and the engine: checks it, tokenizes it on the codec pool,
+// submits it, and turns what its engine says into events.
 #pragma once
 
 #include <functional>

@@ -21,7 +21,9 @@ std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context, Ti
 }
 
 // Owns itself until gRPC's OnDone, which comes after Finish and after every other reaction.
-class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>, public Outbox::Stream, public EventWriter {
+class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
+                            public Outbox::Stream,
+                            public EventWriter {
  public:
   StreamReactor(const GenerateDeps& deps, Outbox::Limits limits, grpc::CallbackServerContext& context,
                 const v1::GenerateRequest& request)
@@ -76,17 +78,22 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public EventWriter {
         response_.mutable_accepted()->Swap(event.mutable_accepted());
         response_.add_outputs();
         break;
-      case v1::GenerateEvent::kPrompt: response_.mutable_prompt()->Swap(event.mutable_prompt()); break;
+      case v1::GenerateEvent::kPrompt:
+        response_.mutable_prompt()->Swap(event.mutable_prompt());
+        break;
       case v1::GenerateEvent::kDelta:
         response_.mutable_outputs(0)->mutable_text()->append(event.delta().text());
         response_.mutable_outputs(0)->mutable_token_ids()->MergeFrom(event.delta().token_ids());
         break;
-      case v1::GenerateEvent::kOutputEnd: response_.mutable_outputs(0)->mutable_end()->Swap(event.mutable_output_end()); break;
+      case v1::GenerateEvent::kOutputEnd:
+        response_.mutable_outputs(0)->mutable_end()->Swap(event.mutable_output_end());
+        break;
       case v1::GenerateEvent::kFinished:
         response_.mutable_usage()->Swap(event.mutable_finished()->mutable_usage());
         response_.mutable_timing()->Swap(event.mutable_finished()->mutable_timing());
         break;
-      case v1::GenerateEvent::EVENT_NOT_SET: break;
+      case v1::GenerateEvent::EVENT_NOT_SET:
+        break;
     }
     return LlmSink::Flow::kReady;
   }
@@ -131,8 +138,7 @@ absl::Status Detokenize(ModelRegistry& registry, const v1::DetokenizeRequest& re
 // Request and response live until Finish.
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, const Request* request,
-                                 Response* response,
-                                 absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
+                                 Response* response, absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const bool posted = deps.codec_pool.Post(
       [=, &registry = deps.registry] { reactor->Finish(ToGrpc(work(registry, *request, *response))); });

@@ -11,8 +11,8 @@ namespace quantd {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-// One Watch stream. It always sends the latest status and skips those in between, so it needs no queue. All state is guarded
-// by the service's lock; gRPC's operations never call back on the calling thread.
+// One Watch stream. It always sends the latest status and skips those in between, so it needs no queue. All state is
+// guarded by the service's lock; gRPC's operations never call back on the calling thread.
 class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
  public:
   Watcher(HealthService& service, std::string name) : service_(service), name_(std::move(name)) {}
@@ -107,8 +107,8 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
-    reactor->Finish(ToGrpc(WithReason(absl::NotFoundError(absl::StrCat("unknown service ", request->service())),
-                                      "SERVICE_UNKNOWN")));
+    reactor->Finish(ToGrpc(
+        WithReason(absl::NotFoundError(absl::StrCat("unknown service ", request->service())), "SERVICE_UNKNOWN")));
   } else {
     response->set_status(status);
     reactor->Finish(grpc::Status::OK);

@@ -1,5 +1,5 @@
-// grpc.health.v1 of our own: gRPC's default service is missing from the reflection pool. Names: "" is the whole server, each
-// service by its full name, and "model:<name>".
+// grpc.health.v1 of our own: gRPC's default service is missing from the reflection pool. Names: "" is the whole server,
+// each service by its full name, and "model:<name>".
 #pragma once
 
 #include <map>

@@ -82,7 +82,10 @@ struct Metrics::Families {
         .Name("quantd_build_info")
         .Help("Always 1; the labels say what runs.")
         .Register(registry)
-        .Add({{"version", std::string(Version())}, {"commit", std::string(Commit())}, {"cuda", "none"}, {"isa", device.isa}})
+        .Add({{"version", std::string(Version())},
+              {"commit", std::string(Commit())},
+              {"cuda", "none"},
+              {"isa", device.isa}})
         .Set(1);
   }
   Family<Counter>& NewCounter(const char* name, const char* help) {
@@ -96,17 +99,22 @@ struct Metrics::Families {
   }
 
   prometheus::Registry registry;  // first: the families live in it
-  Family<Histogram>& duration = NewHistogram("quantd_request_duration_seconds", "From arrival to the end of a request.");
-  Family<Histogram>& queue = NewHistogram("quantd_request_queue_seconds", "From arrival to the first step of a request.");
-  Family<Histogram>& first_token = NewHistogram("quantd_time_to_first_token_seconds", "From arrival to the first token.");
+  Family<Histogram>& duration =
+      NewHistogram("quantd_request_duration_seconds", "From arrival to the end of a request.");
+  Family<Histogram>& queue =
+      NewHistogram("quantd_request_queue_seconds", "From arrival to the first step of a request.");
+  Family<Histogram>& first_token =
+      NewHistogram("quantd_time_to_first_token_seconds", "From arrival to the first token.");
   Family<Histogram>& inter_token =
       NewHistogram("quantd_inter_token_seconds", "Between two successive tokens of a request.");
   Family<Histogram>& step_seconds = NewHistogram("quantd_step_duration_seconds", "One step of the engine.");
-  Family<Histogram>& step_tokens = NewHistogram("quantd_step_tokens", "Tokens of one step, prompt and output together.");
+  Family<Histogram>& step_tokens =
+      NewHistogram("quantd_step_tokens", "Tokens of one step, prompt and output together.");
   Family<Counter>& requests = NewCounter("quantd_requests_total", "Ended requests by gRPC code.");
-  Family<Counter>& rejected = NewCounter("quantd_requests_rejected_total", "Requests refused before any work, by reason.");
-  Family<Counter>& tokens = NewCounter("quantd_tokens_total",
-                                       "Tokens of ended requests: of the prompt, of those found in the prefix cache, generated.");
+  Family<Counter>& rejected =
+      NewCounter("quantd_requests_rejected_total", "Requests refused before any work, by reason.");
+  Family<Counter>& tokens = NewCounter(
+      "quantd_tokens_total", "Tokens of ended requests: of the prompt, of those found in the prefix cache, generated.");
   Family<Counter>& preemptions = NewCounter("quantd_preemptions_total", "Sequences that lost their blocks to another.");
   Family<Counter>& preempted_tokens =
       NewCounter("quantd_preempted_tokens_total", "Computed tokens that preemptions threw away.");
@@ -127,12 +135,13 @@ struct Metrics::Families {
       NewGauge("quantd_kv_bytes_per_token", "KV cache bytes a token, all layers, scales included.");
   Family<Gauge>& memory = NewGauge("quantd_memory_bytes", "Device memory by what it is for.");
   Family<Gauge>& memory_peak = NewGauge("quantd_memory_peak_bytes", "The most a model's memory came to.");
-  Family<Gauge>& device_total = NewGauge(
-      "quantd_device_memory_total_bytes", "Memory of the device; on a CPU the cgroup's limit or the machine's memory.");
+  Family<Gauge>& device_total = NewGauge("quantd_device_memory_total_bytes",
+                                         "Memory of the device; on a CPU the cgroup's limit or the machine's memory.");
   Family<Gauge>& device_used = NewGauge("quantd_device_memory_used_bytes",
                                         "Memory in use on the device; on a CPU the resident memory of the process.");
-  Family<Gauge>& device_unattributed = NewGauge("quantd_device_memory_unattributed_bytes",
-                                                "Used less all of quantd_memory_bytes; negative while allocated memory was not touched yet.");
+  Family<Gauge>& device_unattributed =
+      NewGauge("quantd_device_memory_unattributed_bytes",
+               "Used less all of quantd_memory_bytes; negative while allocated memory was not touched yet.");
   Family<Gauge>& model_info = NewGauge("quantd_model_info", "Always 1; the labels say what the model is.");
   Family<Gauge>& load_seconds = NewGauge("quantd_model_load_seconds", "How long the load took; 0 until it is done.");
   Family<Gauge>& model_state = NewGauge("quantd_model_state", "1 for the state that the model is in.");
@@ -169,8 +178,8 @@ class Metrics::Observer final : public EngineObserver {
         blocks_cached_(f_->kv_blocks.Add({{"model", model_}, {"state", "cached"}})),
         blocks_free_(f_->kv_blocks.Add({{"model", model_}, {"state", "free"}})) {
     for (int p = 0; p < kNumPriorities; ++p) {
-      queue_[static_cast<size_t>(p)] = &f_->queue.Add(
-          {{"model", model_}, {"priority", std::string(Name(static_cast<Priority>(p)))}}, kQueueSeconds);
+      queue_[static_cast<size_t>(p)] =
+          &f_->queue.Add({{"model", model_}, {"priority", std::string(Name(static_cast<Priority>(p)))}}, kQueueSeconds);
     }
     for (size_t i = 0; i < kPhases.size(); ++i) {
       const Labels labels{{"model", model_}, {"phase", kPhases[i]}};
@@ -289,8 +298,11 @@ std::string Metrics::Scrape(const ModelRegistry& registry) {
     f.kv_bytes_per_token.Add(with({{"format", KvName(info.spec)}})).Set(static_cast<double>(info.kv_bytes_per_token));
     // The labels are known for good only once it is loaded: the old set goes when they change.
     const std::string scheme = MainScheme(info);
-    Gauge& now = f.model_info.Add(with({{"kind", "generate"}, {"weights", scheme}, {"group_size", GroupSize(scheme)},
-                                        {"kv", KvName(info.spec)}, {"device", device_id_}}));
+    Gauge& now = f.model_info.Add(with({{"kind", "generate"},
+                                        {"weights", scheme},
+                                        {"group_size", GroupSize(scheme)},
+                                        {"kv", KvName(info.spec)},
+                                        {"device", device_id_}}));
     now.Set(1);
     Gauge*& known = f.infos[info.name];
     if (known != nullptr && known != &now) f.model_info.Remove(known);

@@ -1,5 +1,5 @@
-// Everything that /metrics says: a prometheus-cpp registry, fed by the engines' observers as things happen and by the model
-// registry when it is scraped. docs/metrics.md is the table; a test compares the two.
+// Everything that /metrics says: a prometheus-cpp registry, fed by the engines' observers as things happen and by the
+// model registry when it is scraped. docs/metrics.md is the table; a test compares the two.
 #pragma once
 
 #include <memory>
@@ -20,8 +20,8 @@ class Metrics {
   explicit Metrics(const DeviceInfo& device);
   ~Metrics();
 
-  // Registers every label set of the model, all zero: absent is not zero. The observer also writes the request log. Must
-  // outlive neither the engines nor their observers: an observer keeps what it needs.
+  // Registers every label set of the model, all zero: absent is not zero. The observer also writes the request log.
+  // Must outlive neither the engines nor their observers: an observer keeps what it needs.
   std::shared_ptr<EngineObserver> MakeObserver(const std::string& model);
   // A request that named no model that it could have, counted under model="unknown".
   void OnUnrouted(const LlmRequest& request, const absl::Status& status);

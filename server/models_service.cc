@@ -83,8 +83,8 @@ absl::Status ModelsService::CheckPath(const std::string& path) const {
     const fs::path below = Canonical(root);
     if (!wanted.empty() && !below.empty() && IsBelow(wanted, below)) return absl::OkStatus();
   }
-  return WithReason(WithField(absl::InvalidArgumentError(absl::StrCat("spec.path: ", path,
-                                                                      " is not below a model root of this server")),
+  return WithReason(WithField(absl::InvalidArgumentError(
+                                  absl::StrCat("spec.path: ", path, " is not below a model root of this server")),
                               "spec.path"),
                     "FIELD_INVALID");
 }

@@ -1,5 +1,5 @@
-// The read side of quantd.v1.Models. LoadModel, UnloadModel, GetQuantization and WatchModels are not built yet and answer
-// UNIMPLEMENTED.
+// The read side of quantd.v1.Models. LoadModel, UnloadModel, GetQuantization and WatchModels are not built yet and
+// answer UNIMPLEMENTED.
 #pragma once
 
 #include <string>

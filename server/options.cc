@@ -61,9 +61,19 @@ std::string ToString(const HostPort& a) {
 
 absl::StatusOr<int64_t> ParseBytes(std::string_view text) {
   constexpr double kKi = 1024, kMi = kKi * kKi, kGi = kMi * kKi, kTi = kGi * kKi;
-  const double bytes = ParseWithUnit(text, {{"B", 1}, {"KiB", kKi}, {"MiB", kMi}, {"GiB", kGi}, {"TiB", kTi},
-                                            {"K", kKi}, {"M", kMi}, {"G", kGi}, {"T", kTi},
-                                            {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}});
+  const double bytes = ParseWithUnit(text, {{"B", 1},
+                                            {"KiB", kKi},
+                                            {"MiB", kMi},
+                                            {"GiB", kGi},
+                                            {"TiB", kTi},
+                                            {"K", kKi},
+                                            {"M", kMi},
+                                            {"G", kGi},
+                                            {"T", kTi},
+                                            {"KB", 1e3},
+                                            {"MB", 1e6},
+                                            {"GB", 1e9},
+                                            {"TB", 1e12}});
   if (!(bytes >= 0 && bytes < 9e18)) return Bad("size", text, "bytes such as 67108864, 64MiB or 1.5GB");
   return static_cast<int64_t>(std::llround(bytes));
 }

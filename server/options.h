@@ -31,8 +31,8 @@ struct ServerOptions {
   RegistryOptions registry;
   HostPort listen{"127.0.0.1", 8001}, metrics_listen{"127.0.0.1", 9464};
   bool reflection = true;
-  int max_concurrent_streams = 256;            // of one connection
-  int max_receive_bytes = 16 << 20;            // of one message
+  int max_concurrent_streams = 256;  // of one connection
+  int max_receive_bytes = 16 << 20;  // of one message
   int codec_threads = 2;
   Outbox::Limits outbox;
   Duration drain_timeout = std::chrono::seconds(30);

@@ -1,5 +1,6 @@
-// Outbox: what waits to be written to one stream. One write is in flight; the queue is bounded in messages and bytes; a full
-// one asks its producer to pause, and says when it has drained to half. Nothing is dropped unless the client is gone.
+// Outbox: what waits to be written to one stream. One write is in flight; the queue is bounded in messages and bytes; a
+// full one asks its producer to pause, and says when it has drained to half. Nothing is dropped unless the client is
+// gone.
 #pragma once
 
 #include <cstddef>

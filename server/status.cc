@@ -13,14 +13,22 @@ std::string ReasonOf(const absl::Status& status) {
   std::string reason = GetReason(status);
   if (!reason.empty()) return reason;
   switch (status.code()) {
-    case absl::StatusCode::kOk: return "";
-    case absl::StatusCode::kInvalidArgument: return "FIELD_INVALID";
-    case absl::StatusCode::kUnimplemented: return "NOT_BUILT";
-    case absl::StatusCode::kDataLoss: return "CHECKPOINT_CORRUPT";
-    case absl::StatusCode::kCancelled: return "CLIENT";
-    case absl::StatusCode::kDeadlineExceeded: return "EXPIRED_RUNNING";
-    case absl::StatusCode::kResourceExhausted: return "LIMIT";
-    default: return CodeName(status.code());
+    case absl::StatusCode::kOk:
+      return "";
+    case absl::StatusCode::kInvalidArgument:
+      return "FIELD_INVALID";
+    case absl::StatusCode::kUnimplemented:
+      return "NOT_BUILT";
+    case absl::StatusCode::kDataLoss:
+      return "CHECKPOINT_CORRUPT";
+    case absl::StatusCode::kCancelled:
+      return "CLIENT";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "EXPIRED_RUNNING";
+    case absl::StatusCode::kResourceExhausted:
+      return "LIMIT";
+    default:
+      return CodeName(status.code());
   }
 }
 

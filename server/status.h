@@ -16,8 +16,8 @@ namespace quantd {
 // The reason of base/error.h, or the one that docs/api.md gives to the code where none was set. Empty for OK.
 std::string ReasonOf(const absl::Status& status);
 
-// With google.rpc.ErrorInfo (domain "quantd"), RetryInfo where a retry helps and BadRequest where a field is at fault, in
-// grpc-status-details-bin. Payloads do not reach the client in any other way.
+// With google.rpc.ErrorInfo (domain "quantd"), RetryInfo where a retry helps and BadRequest where a field is at fault,
+// in grpc-status-details-bin. Payloads do not reach the client in any other way.
 grpc::Status ToGrpc(const absl::Status& status);
 
 // What a client finds in a status of this kind.

@@ -1,5 +1,5 @@
-// WorkPool: a few threads with a bounded queue, for work that neither gRPC's callback threads nor the worker may do: chat
-// templates and tokenizers (the codec pool), plans.
+// WorkPool: a few threads with a bounded queue, for work that neither gRPC's callback threads nor the worker may do:
+// chat templates and tokenizers (the codec pool), plans.
 #pragma once
 
 #include <cstddef>

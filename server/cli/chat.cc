@@ -18,7 +18,8 @@ struct ChatFlags {
   std::string system, message;
 };
 
-// Asks with the history so far and adds the answer to it. False where it failed; the history is then as before the message.
+// Asks with the history so far and adds the answer to it. False where it failed; the history is then as before the
+// message.
 bool Ask(v1::Generation::Stub& stub, v1::GenerateRequest& request, const std::string& message) {
   v1::Chat& chat = *request.mutable_chat();
   v1::ChatMessage& user = *chat.add_messages();

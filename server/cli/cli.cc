@@ -16,13 +16,16 @@ int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
   if (ReasonOf(status) == "BIND_FAILED") return kExitBind;
   switch (status.code()) {
-    case absl::StatusCode::kResourceExhausted: return kExitResources;
+    case absl::StatusCode::kResourceExhausted:
+      return kExitResources;
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kDataLoss:
     case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kFailedPrecondition: return kExitModel;
-    default: return kExitRuntime;
+    case absl::StatusCode::kFailedPrecondition:
+      return kExitModel;
+    default:
+      return kExitRuntime;
   }
 }
 
@@ -49,7 +52,8 @@ int Main(int argc, char** argv) {
       "  quantd serve --model ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
       "  quantd chat \"What is a KV cache?\"\n"
       "  quantd plan --model ./Llama-3.2-1B --quantize int8_weight_only\n\n"
-      "Exit codes: 0 ok, 1 failed while running, 2 usage, 3 configuration, 4 model invalid, 5 resources, 6 cannot listen.\n"
+      "Exit codes: 0 ok, 1 failed while running, 2 usage, 3 configuration, 4 model invalid, 5 resources, 6 cannot "
+      "listen.\n"
       "`quantd COMMAND --help` says more.");
   int exit_code = kExitOk;
   AddServe(app, exit_code);

@@ -13,8 +13,15 @@ class App;
 
 namespace quantd {
 
-enum ExitCode : int { kExitOk = 0, kExitRuntime = 1, kExitUsage = 2, kExitConfig = 3, kExitModel = 4, kExitResources = 5,
-                      kExitBind = 6 };
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitRuntime = 1,
+  kExitUsage = 2,
+  kExitConfig = 3,
+  kExitModel = 4,
+  kExitResources = 5,
+  kExitBind = 6
+};
 
 // Each adds its subcommand to `app` and stores what to return in `exit_code` when it has run.
 void AddServe(CLI::App& app, int& exit_code);

@@ -16,8 +16,8 @@ namespace {
 
 std::atomic<bool> g_interrupted{false};  // a signal handler can reach nothing else
 
-// Cancels `context` when SIGINT comes, for as long as it lives. Nothing of gRPC may be called in a handler, so a thread looks
-// at what the handler left.
+// Cancels `context` when SIGINT comes, for as long as it lives. Nothing of gRPC may be called in a handler, so a thread
+// looks at what the handler left.
 class CancelOnInterrupt {
  public:
   explicit CancelOnInterrupt(grpc::ClientContext& context) {
@@ -87,16 +87,25 @@ Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
   v1::GenerateEvent event;
   while (reader->Read(&event)) {
     switch (event.event_case()) {
-      case v1::GenerateEvent::kAccepted: answer.accepted = event.accepted(); break;
-      case v1::GenerateEvent::kPrompt: answer.prompt = event.prompt(); break;
+      case v1::GenerateEvent::kAccepted:
+        answer.accepted = event.accepted();
+        break;
+      case v1::GenerateEvent::kPrompt:
+        answer.prompt = event.prompt();
+        break;
       case v1::GenerateEvent::kDelta:
         if (answer.first_text_seconds < 0) answer.first_text_seconds = ToSeconds(Now() - start);
         answer.text += event.delta().text();
         on_text(event.delta().text());
         break;
-      case v1::GenerateEvent::kOutputEnd: answer.end = event.output_end(); break;
-      case v1::GenerateEvent::kFinished: answer.finished = event.finished(); break;
-      case v1::GenerateEvent::EVENT_NOT_SET: break;
+      case v1::GenerateEvent::kOutputEnd:
+        answer.end = event.output_end();
+        break;
+      case v1::GenerateEvent::kFinished:
+        answer.finished = event.finished();
+        break;
+      case v1::GenerateEvent::EVENT_NOT_SET:
+        break;
     }
   }
   answer.status = reader->Finish();

@@ -41,18 +41,21 @@ std::string ToJson(const Answer& a) {
   const auto seconds = [](const google::protobuf::Duration& d) {
     return static_cast<double>(d.seconds()) + d.nanos() * 1e-9;
   };
-  const nlohmann::json json = {
-      {"request_id", a.accepted.request_id()},
-      {"model", a.accepted.model()},
-      {"seed", a.accepted.seed()},
-      {"text", a.text},
-      {"finish_reason", FinishName(a.end.reason())},
-      {"usage", {{"prompt_tokens", a.finished.usage().prompt_tokens()},
-                 {"cached_tokens", a.finished.usage().cached_tokens()},
-                 {"new_tokens", a.finished.usage().new_tokens()}}},
-      {"timing", {{"queued_seconds", seconds(t.queued())}, {"prefill_seconds", seconds(t.prefill())},
-                  {"first_output_seconds", seconds(t.first_output())}, {"total_seconds", seconds(t.total())},
-                  {"preemptions", t.preemptions()}}}};
+  const nlohmann::json json = {{"request_id", a.accepted.request_id()},
+                               {"model", a.accepted.model()},
+                               {"seed", a.accepted.seed()},
+                               {"text", a.text},
+                               {"finish_reason", FinishName(a.end.reason())},
+                               {"usage",
+                                {{"prompt_tokens", a.finished.usage().prompt_tokens()},
+                                 {"cached_tokens", a.finished.usage().cached_tokens()},
+                                 {"new_tokens", a.finished.usage().new_tokens()}}},
+                               {"timing",
+                                {{"queued_seconds", seconds(t.queued())},
+                                 {"prefill_seconds", seconds(t.prefill())},
+                                 {"first_output_seconds", seconds(t.first_output())},
+                                 {"total_seconds", seconds(t.total())},
+                                 {"preemptions", t.preemptions()}}}};
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -88,7 +91,8 @@ void AddGenerate(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text, by a running daemon");
   auto f = std::make_shared<GenerateFlags>();
   f->client.AddTo(*command);
-  command->add_option("--prompt", f->prompt, "The text; default: --prompt-file, else standard input")->type_name("TEXT");
+  command->add_option("--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
+      ->type_name("TEXT");
   command->add_option("--prompt-file", f->prompt_file, "")->type_name("FILE");
   command->add_flag("--parse-special", f->parse_special, "Special tokens written in the prompt are recognised");
   f->sampling.AddTo(*command);

@@ -11,17 +11,20 @@ void ModelFlags::AddTo(CLI::App& app, bool for_serving) {
   app.add_option("--model", models, "[NAME=]PATH of a GGUF file or a Hugging Face folder")->type_name("[NAME=]PATH");
   app.add_option("--quantize", quantize,
                  "Scheme of the weights (bf16, int8_weight_only, int4_weight_only[,group_size=64],\n"
-                 "int8_dynamic_activation_int8_weight); default: as the checkpoint is")->type_name("SCHEME");
+                 "int8_dynamic_activation_int8_weight); default: as the checkpoint is")
+      ->type_name("SCHEME");
   app.add_option("--kv-cache-dtype", kv_cache_dtype, "f32, bf16 or int8; default bf16")->type_name("DTYPE");
   app.add_option("--kv-cache-bytes", kv_cache_bytes,
-                 "Size of the KV cache (64MiB); default: max-sequences at max-context, at most 1GiB")->type_name("SIZE");
+                 "Size of the KV cache (64MiB); default: max-sequences at max-context, at most 1GiB")
+      ->type_name("SIZE");
   app.add_option("--activations", activations, "f32 or bf16; default f32")->type_name("DTYPE");
   app.add_option("--max-context", max_context, "Tokens of prompt and output together; default: the model's");
   app.add_option("--max-sequences", max_sequences, "Sequences in one step; default 16");
   app.add_option("--max-batch-tokens", max_batch_tokens, "Tokens of one step; default 512");
   app.add_option("--backend", backend, "cpu or reference; default cpu")->type_name("NAME");
   app.add_option("--threads", threads, "Default: as many as affinity and cgroup allow");
-  app.add_option("--memory-budget", memory_budget, "Default: 90 % of what the machine or cgroup allows")->type_name("SIZE");
+  app.add_option("--memory-budget", memory_budget, "Default: 90 % of what the machine or cgroup allows")
+      ->type_name("SIZE");
   if (!for_serving) return;
   app.add_option("--max-waiting-requests", max_waiting_requests, "Queue bound; default 256");
   app.add_option("--max-waiting-tokens", max_waiting_tokens, "Queue bound in prompt tokens; default 262144");

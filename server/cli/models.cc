@@ -1,8 +1,8 @@
 // `quantd models`: what a running daemon holds.
 #include <cstdio>
 
-#include <CLI/CLI.hpp>
 #include <google/protobuf/util/json_util.h>
+#include <CLI/CLI.hpp>
 
 #include "base/strings.h"
 #include "quantd/v1/models.grpc.pb.h"
@@ -24,10 +24,14 @@ std::string State(const v1::Model& m) {
       return m.progress().total_bytes() == 0
                  ? "loading"
                  : absl::StrCat("loading ", 100 * m.progress().done_bytes() / m.progress().total_bytes(), " %");
-    case v1::MODEL_STATE_READY: return "ready";
-    case v1::MODEL_STATE_DRAINING: return "draining";
-    case v1::MODEL_STATE_FAILED: return "failed";
-    default: return "?";
+    case v1::MODEL_STATE_READY:
+      return "ready";
+    case v1::MODEL_STATE_DRAINING:
+      return "draining";
+    case v1::MODEL_STATE_FAILED:
+      return "failed";
+    default:
+      return "?";
   }
 }
 
@@ -43,7 +47,8 @@ void PrintTable(const v1::ListModelsResponse& response) {
   }
   std::fputs(table.Text().c_str(), stdout);
   for (const v1::Model& m : response.models()) {
-    for (const std::string& fallback : m.fallbacks()) std::printf("%s: fallback: %s\n", m.name().c_str(), fallback.c_str());
+    for (const std::string& fallback : m.fallbacks())
+      std::printf("%s: fallback: %s\n", m.name().c_str(), fallback.c_str());
     if (!m.failure().empty()) std::printf("%s: %s\n", m.name().c_str(), m.failure().c_str());
   }
 }
@@ -75,8 +80,8 @@ int Run(const ModelsFlags& f) {
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string json;
-  const google::protobuf::Message& message = f.name.empty() ? static_cast<const google::protobuf::Message&>(response)
-                                                            : response.models(0);
+  const google::protobuf::Message& message =
+      f.name.empty() ? static_cast<const google::protobuf::Message&>(response) : response.models(0);
   if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return kExitRuntime;
   std::fputs(json.c_str(), stdout);
   return kExitOk;
@@ -87,7 +92,8 @@ int Run(const ModelsFlags& f) {
 void AddModels(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("models", "List the models of a running daemon");
   auto f = std::make_shared<ModelsFlags>();
-  command->add_option("--address", f->address, "gRPC address of the daemon; default 127.0.0.1:8001")->type_name("HOST:PORT");
+  command->add_option("--address", f->address, "gRPC address of the daemon; default 127.0.0.1:8001")
+      ->type_name("HOST:PORT");
   command->add_option("name", f->name, "One model; default: all")->type_name("NAME");
   command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->footer("Examples:\n  quantd models\n  quantd models llama -o json");

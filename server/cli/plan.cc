@@ -48,19 +48,32 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
 nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto) {
   nlohmann::json layers = nlohmann::json::array();
   for (const LayerReport& l : plan.layers) {
-    layers.push_back({{"name", l.name}, {"shape", {l.n, l.k}}, {"scheme", l.scheme}, {"bytes", l.bytes},
-                      {"bf16_bytes", l.bf16_bytes}, {"kernel", l.kernel}, {"reason", l.reason}});
+    layers.push_back({{"name", l.name},
+                      {"shape", {l.n, l.k}},
+                      {"scheme", l.scheme},
+                      {"bytes", l.bytes},
+                      {"bf16_bytes", l.bf16_bytes},
+                      {"kernel", l.kernel},
+                      {"reason", l.reason}});
   }
   nlohmann::json use;
   for (int c = 0; c < kNumMemoryComponents; ++c) {
     use[std::string(Name(static_cast<MemoryComponent>(c)))] = plan.use.bytes[static_cast<size_t>(c)];
   }
-  return {{"name", model.name}, {"path", model.spec.path}, {"fits", proto.fits()}, {"bytes", use},
-          {"total_bytes", plan.use.total()}, {"budget_bytes", proto.budget_bytes()},
-          {"kv_bytes_per_token", plan.kv_bytes_per_token}, {"kv_blocks", plan.kv_blocks},
-          {"max_context", plan.max_context}, {"max_cached_tokens", proto.max_cached_tokens()},
-          {"concurrent_at_max_context", proto.concurrent_at_max_context()}, {"parameters", plan.parameters},
-          {"fallbacks", Fallbacks(plan.layers)}, {"layers", layers}};
+  return {{"name", model.name},
+          {"path", model.spec.path},
+          {"fits", proto.fits()},
+          {"bytes", use},
+          {"total_bytes", plan.use.total()},
+          {"budget_bytes", proto.budget_bytes()},
+          {"kv_bytes_per_token", plan.kv_bytes_per_token},
+          {"kv_blocks", plan.kv_blocks},
+          {"max_context", plan.max_context},
+          {"max_cached_tokens", proto.max_cached_tokens()},
+          {"concurrent_at_max_context", proto.concurrent_at_max_context()},
+          {"parameters", plan.parameters},
+          {"fallbacks", Fallbacks(plan.layers)},
+          {"layers", layers}};
 }
 
 int Run(const PlanFlags& f) {

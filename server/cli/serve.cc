@@ -1,10 +1,10 @@
 // `quantd serve`: options, signals, progress; everything else is the daemon's.
+#include <unistd.h>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
 #include <thread>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
@@ -45,7 +45,8 @@ absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
   if (f.ready_file.has_value()) options.ready_file = *f.ready_file;
   if (f.no_reflection) options.reflection = false;
   options.model_roots.insert(options.model_roots.end(), f.model_roots.begin(), f.model_roots.end());
-  if (options.models.empty()) return absl::InvalidArgumentError("no model: give --model PATH or a --config with models");
+  if (options.models.empty())
+    return absl::InvalidArgumentError("no model: give --model PATH or a --config with models");
   return absl::OkStatus();
 }
 
@@ -165,7 +166,9 @@ void AddServe(CLI::App& app, int& exit_code) {
       ->type_name("HOST:PORT");
   command->add_option("--model-root", f->model_roots, "Folder whose models PlanModel may read (repeatable)")
       ->type_name("DIR");
-  command->add_option("--ready-file", f->ready_file, "Written when the models are served: {\"grpc\", \"metrics\", \"pid\"}")
+  command
+      ->add_option("--ready-file", f->ready_file,
+                   "Written when the models are served: {\"grpc\", \"metrics\", \"pid\"}")
       ->type_name("FILE");
   command->add_flag("--no-reflection", f->no_reflection, "No grpc.reflection");
   command->add_option("--drain-timeout", f->drain_timeout, "For requests in flight after SIGTERM; default 30s")

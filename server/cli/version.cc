@@ -3,10 +3,10 @@
 
 #include <cstdio>
 
-#include <CLI/CLI.hpp>
 #include <google/protobuf/stubs/common.h>
 #include <grpcpp/grpcpp.h>
 #include <httplib.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "kernels/backend.h"
@@ -29,18 +29,20 @@ int Run(bool json) {
       {"version", std::string(Version())},
       {"commit", std::string(Commit())},
       {"compiler", QUANTD_COMPILER},
-      {"cpu", {{"name", device.name}, {"isa_available", available}, {"isa_in_use", device.isa}, {"threads", device.threads}}},
-      {"libraries", {{"grpc", grpc::Version()},
-                     {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
-                     {"cpp-httplib", CPPHTTPLIB_VERSION},
-                     {"CLI11", CLI11_VERSION}}}};
+      {"cpu",
+       {{"name", device.name}, {"isa_available", available}, {"isa_in_use", device.isa}, {"threads", device.threads}}},
+      {"libraries",
+       {{"grpc", grpc::Version()},
+        {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
+        {"cpp-httplib", CPPHTTPLIB_VERSION},
+        {"CLI11", CLI11_VERSION}}}};
   if (json) {
     std::puts(all.dump(2).c_str());
     return kExitOk;
   }
-  std::printf("quantd %s (%s)\ncompiler: %s\ncpu: %s; isa in use %s, available", all["version"].get<std::string>().c_str(),
-              all["commit"].get<std::string>().c_str(), all["compiler"].get<std::string>().c_str(), device.name.c_str(),
-              device.isa.c_str());
+  std::printf("quantd %s (%s)\ncompiler: %s\ncpu: %s; isa in use %s, available",
+              all["version"].get<std::string>().c_str(), all["commit"].get<std::string>().c_str(),
+              all["compiler"].get<std::string>().c_str(), device.name.c_str(), device.isa.c_str());
   for (const auto& isa : available) std::printf(" %s", isa.get<std::string>().c_str());
   std::printf("; %d threads\nlibraries:", device.threads);
   for (const auto& [name, version] : all["libraries"].items()) {

@@ -29,7 +29,9 @@ models:
     rules:
       - {pattern: "*down_proj*", weights: bf16}
   - {name: b, path: /models/b}
-)", options), IsEmpty());
+)",
+                          options),
+              IsEmpty());
   EXPECT_EQ(ToString(options.listen), "0.0.0.0:9000");
   EXPECT_EQ(ToString(options.metrics_listen), "127.0.0.1:9464") << "a default that the file does not name";
   EXPECT_EQ(options.drain_timeout, std::chrono::minutes(2));
@@ -54,7 +56,8 @@ TEST(ConfigTest, FindsAllErrorsAtOnceWithTheirLines) {
                           "listen: nowhere\n"
                           "models:\n"
                           "  - {name: 'a b', quantise: int8_weight_only}\n"
-                          "codec_threads: 0\n", options),
+                          "codec_threads: 0\n",
+                          options),
               ElementsAre("line 1: unknown key \"lissten\" in the configuration; did you mean \"listen\"?",
                           HasSubstr("line 2: listen: \"nowhere\" is no address"),
                           HasSubstr("did you mean \"quantize\"?"), HasSubstr("path is missing"),
@@ -75,7 +78,8 @@ TEST(OptionsTest, Units) {
   EXPECT_EQ(*ParseBytes("64MiB"), 64 << 20);
   EXPECT_EQ(*ParseBytes("64 mib"), 64 << 20);
   EXPECT_EQ(*ParseBytes("1.5GB"), 1'500'000'000);
-  for (const char* bad : {"", "MiB", "-1", "1XB", "1e30TiB", "99999999TiB", "nan"}) EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
+  for (const char* bad : {"", "MiB", "-1", "1XB", "1e30TiB", "99999999TiB", "nan"})
+    EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
   EXPECT_EQ(*ParseDuration("500ms"), std::chrono::milliseconds(500));
   EXPECT_EQ(*ParseDuration("2"), std::chrono::seconds(2));
   EXPECT_FALSE(ParseDuration("2 weeks").ok());

@@ -24,13 +24,13 @@
 
 namespace quantd {
 namespace {
-using ::testing::HasSubstr;
-using ::testing::Not;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 using quantd::testing::FakeHandle;
 using quantd::testing::FakeRegistry;
 using quantd::testing::Submitted;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 class DaemonTest : public ::testing::Test {
  protected:
@@ -50,7 +50,8 @@ class DaemonTest : public ::testing::Test {
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
     handle_ = registry_->handle;
-    channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(daemon_->grpc_port()), grpc::InsecureChannelCredentials());
+    channel_ =
+        grpc::CreateChannel("127.0.0.1:" + std::to_string(daemon_->grpc_port()), grpc::InsecureChannelCredentials());
     generation_ = v1::Generation::NewStub(channel_);
     health_ = grpc::health::v1::Health::NewStub(channel_);
   }
@@ -215,7 +216,8 @@ TEST_F(DaemonTest, EveryErrorCarriesItsReason) {
       {absl::FailedPreconditionError("m"), "MODEL_NOT_LOADED", Case::kFind},
       {WithRetryAfter(absl::UnavailableError("m"), std::chrono::seconds(2)), "MODEL_LOADING", Case::kFind},
       {absl::UnavailableError("m"), "DRAINING", Case::kFind},
-      {WithRetryAfter(absl::ResourceExhaustedError("m"), std::chrono::milliseconds(1500)), "QUEUE_FULL", Case::kReserve},
+      {WithRetryAfter(absl::ResourceExhaustedError("m"), std::chrono::milliseconds(1500)), "QUEUE_FULL",
+       Case::kReserve},
       {WithRetryAfter(absl::ResourceExhaustedError("m"), std::chrono::seconds(1)), "TOKEN_BUDGET", Case::kReserve},
       {absl::UnavailableError("m"), "DRAINING", Case::kReserve},
       {absl::InvalidArgumentError("m"), "CONTEXT_TOO_LONG", Case::kSubmit},
@@ -264,7 +266,11 @@ TEST_F(DaemonTest, BadFieldsAreNamed) {
       {[](R& r) { r.mutable_tokens()->add_ids(1u << 31); }, "tokens.ids[0]", kInvalid},
       {[](R& r) { r.mutable_chat(); }, "chat.messages", kInvalid},
       {[](R& r) { r.mutable_chat()->add_messages(); }, "chat.messages[0].role", kInvalid},
-      {[](R& r) { r.mutable_tokens()->add_ids(1); r.set_parse_special(true); }, "parse_special", kInvalid},
+      {[](R& r) {
+         r.mutable_tokens()->add_ids(1);
+         r.set_parse_special(true);
+       },
+       "parse_special", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_temperature(-1); }, "sampling.temperature", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_temperature(std::nanf("")); }, "sampling.temperature", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_top_p(0); }, "sampling.top_p", kInvalid},
@@ -272,15 +278,22 @@ TEST_F(DaemonTest, BadFieldsAreNamed) {
       {[](R& r) { r.mutable_sampling()->set_min_p(2); }, "sampling.min_p", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_num_outputs(0); }, "sampling.num_outputs", kInvalid},
       {[](R& r) { r.mutable_stopping()->set_max_new_tokens(0); }, "stopping.max_new_tokens", kInvalid},
-      {[](R& r) { r.mutable_stopping()->set_max_new_tokens(1); r.mutable_stopping()->set_min_new_tokens(2); },
+      {[](R& r) {
+         r.mutable_stopping()->set_max_new_tokens(1);
+         r.mutable_stopping()->set_min_new_tokens(2);
+       },
        "stopping.min_new_tokens", kInvalid},
       {[](R& r) { r.mutable_stopping()->add_stop(""); }, "stopping.stop[0]", kInvalid},
-      {[](R& r) { for (int i = 0; i < 17; ++i) r.mutable_stopping()->add_stop("x"); }, "stopping.stop", kInvalid},
+      {[](R& r) {
+         for (int i = 0; i < 17; ++i) r.mutable_stopping()->add_stop("x");
+       },
+       "stopping.stop", kInvalid},
       {[](R& r) { r.mutable_stopping()->add_stop_token_ids(1u << 31); }, "stopping.stop_token_ids[0]", kInvalid},
       {[](R& r) { r.mutable_stopping()->set_time_limit_ms(0); }, "stopping.time_limit_ms", kInvalid},
       {[](R& r) { r.mutable_output()->set_stream_interval(0); }, "output.stream_interval", kInvalid},
       {[](R& r) { r.mutable_options()->set_request_id("a b"); }, "options.request_id", kInvalid},
-      {[](R& r) { r.mutable_options()->mutable_max_queue_time()->set_seconds(-1); }, "options.max_queue_time", kInvalid},
+      {[](R& r) { r.mutable_options()->mutable_max_queue_time()->set_seconds(-1); }, "options.max_queue_time",
+       kInvalid},
       {[](R& r) { r.mutable_cache()->set_salt(std::string(257, 'x')); }, "cache.salt", kInvalid},
       {[](R& r) { r.mutable_options()->set_tenant("t"); }, "options.tenant", kNotBuilt},
       {[](R& r) { r.mutable_options()->set_keep_on_disconnect(true); }, "options.keep_on_disconnect", kNotBuilt},
@@ -535,18 +548,18 @@ TEST_F(DaemonTest, EveryLabelSetIsThereFromTheStartAndCountersAreExact) {
   gauges.blocks_free = 9;
   o.OnGauges(gauges);
   text = Get("/metrics")->body;
-  for (const char* line : {"quantd_requests_total{code=\"OK\",kind=\"generate\",model=\"tiny\"} 1",
-                           "quantd_tokens_total{model=\"tiny\",type=\"prompt\"} 10",
-                           "quantd_tokens_total{model=\"tiny\",type=\"prompt_cached\"} 4",
-                           "quantd_tokens_total{model=\"tiny\",type=\"generated\"} 3",
-                           "quantd_requests_rejected_total{model=\"tiny\",reason=\"queue_full\"} 1",
-                           "quantd_requests_rejected_total{model=\"tiny\",reason=\"other\"} 1",
-                           "quantd_request_queue_seconds_count{model=\"tiny\",priority=\"batch\"} 1",
-                           "quantd_step_tokens_bucket{model=\"tiny\",phase=\"mixed\",le=\"32\"} 1",
-                           "quantd_step_tokens_bucket{model=\"tiny\",phase=\"mixed\",le=\"16\"} 0",
-                           "quantd_preempted_tokens_total{model=\"tiny\"} 33",
-                           "quantd_prefix_cache_hit_tokens_total{model=\"tiny\"} 32",
-                           "quantd_kv_cache_usage_ratio{model=\"tiny\"} 0.25"}) {
+  for (const char* line :
+       {"quantd_requests_total{code=\"OK\",kind=\"generate\",model=\"tiny\"} 1",
+        "quantd_tokens_total{model=\"tiny\",type=\"prompt\"} 10",
+        "quantd_tokens_total{model=\"tiny\",type=\"prompt_cached\"} 4",
+        "quantd_tokens_total{model=\"tiny\",type=\"generated\"} 3",
+        "quantd_requests_rejected_total{model=\"tiny\",reason=\"queue_full\"} 1",
+        "quantd_requests_rejected_total{model=\"tiny\",reason=\"other\"} 1",
+        "quantd_request_queue_seconds_count{model=\"tiny\",priority=\"batch\"} 1",
+        "quantd_step_tokens_bucket{model=\"tiny\",phase=\"mixed\",le=\"32\"} 1",
+        "quantd_step_tokens_bucket{model=\"tiny\",phase=\"mixed\",le=\"16\"} 0",
+        "quantd_preempted_tokens_total{model=\"tiny\"} 33", "quantd_prefix_cache_hit_tokens_total{model=\"tiny\"} 32",
+        "quantd_kv_cache_usage_ratio{model=\"tiny\"} 0.25"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   EXPECT_THAT(text, Not(HasSubstr("nan")));

@@ -113,7 +113,7 @@ class FakeHandle final : public LlmHandle {
     return held_;
   }
 
-  absl::Status reserve_status, submit_status;            // set before the request
+  absl::Status reserve_status, submit_status;               // set before the request
   std::vector<std::pair<std::string, absl::Status>> ended;  // read after the request
   Event submitted;
 

@@ -26,7 +26,8 @@ std::unique_ptr<HttpEndpoint> Start(Duration deadline) {
   HttpEndpoint::Options options;
   options.threads = 2;
   options.connection_deadline = deadline;
-  auto endpoint = HttpEndpoint::Start(options, {.metrics = [] { return std::string("m 1\n"); }, .ready = [] { return true; }});
+  auto endpoint =
+      HttpEndpoint::Start(options, {.metrics = [] { return std::string("m 1\n"); }, .ready = [] { return true; }});
   EXPECT_TRUE(endpoint.ok());
   return *std::move(endpoint);
 }
@@ -40,8 +41,8 @@ TEST(HttpEndpointTest, Answers) {
   EXPECT_EQ(client.Get("/nothing")->status, 404);
 }
 
-// As many half-open connections as there are threads, which never finish their headers: a scrape waits for the deadline of
-// one connection, not for the clients.
+// As many half-open connections as there are threads, which never finish their headers: a scrape waits for the deadline
+// of one connection, not for the clients.
 TEST(HttpEndpointTest, SlowClientsCannotStallAScrape) {
   auto endpoint = Start(std::chrono::milliseconds(300));
   std::vector<int> slow;
