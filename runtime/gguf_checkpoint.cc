@@ -1,6 +1,7 @@
 #include "runtime/gguf_checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -51,7 +52,10 @@ class Metadata {
   }
   std::optional<double> Float(std::string_view key) {
     const double* value = Find<double>(key, "float");
-    return value == nullptr ? std::nullopt : std::optional(*value);
+    if (value == nullptr) return std::nullopt;
+    // In JSON it would become null, and null the default.
+    if (!std::isfinite(*value)) Fail(absl::StrCat(ToAbsl(key), " is ", *value, ", expected a finite number"));
+    return *value;
   }
   std::optional<bool> Bool(std::string_view key) {
     const bool* value = Find<bool>(key, "boolean");

@@ -39,6 +39,10 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, Jso
   if (text.size() > limits.bytes) {
     return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", text.size(), " bytes of JSON, at most ", limits.bytes));
   }
+  // nlohmann takes a NUL for the end of the text.
+  if (const size_t nul = text.find('\0'); nul != text.npos) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no JSON at byte ", nul + 1, ": a NUL"));
+  }
   if (IsDeeperThan(text, limits.depth)) {
     return absl::DataLossError(absl::StrCat(ToAbsl(name), ": nested deeper than ", limits.depth, " levels"));
   }

@@ -21,6 +21,11 @@ struct LanguageModelShape {
   DType activations = DType::kF32;  // f32 or bf16
 };
 
+struct ContextLimits {
+  int64_t max_tokens = 0;  // of one sequence
+  int64_t positions = 0;   // that the KV cache has room for, at most max_tokens: tables by position need no more rows
+};
+
 // Belongs to the thread that owns its backend. Nothing is allocated in Forward or Logits but from the step's workspace.
 class LanguageModel {
  public:

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/strings.h"
 #include "runtime/kv_cache.h"
 #include "runtime/rope.h"
 #include "runtime/workspace.h"
@@ -16,13 +17,17 @@ struct LlamaLayer {
   QuantizedLinear qkv, o, gate_up, down;
 };
 
+absl::Status BadFactor(float factor) {
+  return absl::DataLossError(absl::StrCat("rope_freqs.weight: holds ", factor, ", expected finite factors above 0"));
+}
+
 class Llama final : public LanguageModel {
  public:
-  Llama(const LlamaConfig& config, int64_t max_context, DType activations, ParamLoader& loader,
+  Llama(const LlamaConfig& config, const ContextLimits& context, DType activations, ParamLoader& loader,
         std::unique_ptr<ModelParams> params)
       : params_(std::move(params)), config_(config) {
     shape_ = {config.vocab_size, config.hidden_size, config.layers,  config.kv_heads,
-              config.head_dim,   max_context,        activations};
+              config.head_dim,   context.max_tokens, activations};
     const int64_t hidden = config.hidden_size, q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
     table_ = loader.Table("model.embed_tokens", config.vocab_size, hidden,
                           config.tie_word_embeddings ? WeightRole::kTiedTable : WeightRole::kEmbedding);
@@ -47,8 +52,11 @@ class Llama final : public LanguageModel {
     }
     std::vector<float> factors;  // llama.cpp's form of the llama3 rope scaling
     if (loader.Has("rope_freqs.weight")) factors = loader.HostVector("rope_freqs.weight", config.head_dim / 2);
-    cos_sin_ = loader.Constant({max_context, config.head_dim}, [&](float* table) {
-      FillRopeTable(config.head_dim, config.rope_theta, config.rope_scaling, factors, max_context, table);
+    for (float factor : factors) {
+      if (!(factor > 0) || !std::isfinite(factor)) loader.Fail(BadFactor(factor));
+    }
+    cos_sin_ = loader.Constant({context.positions, config.head_dim}, [&](float* table) {
+      FillRopeTable(config.head_dim, config.rope_theta, config.rope_scaling, factors, context.positions, table);
     });
   }
 
@@ -113,14 +121,14 @@ class Llama final : public LanguageModel {
   std::vector<LlamaLayer> layers_;
   Tensor final_norm_;  // f32 [hidden]
   QuantizedLinear head_;
-  Tensor cos_sin_;     // f32 [max_context, D]
+  Tensor cos_sin_;     // f32 [positions, D]
 };
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> MakeLlama(const LlamaConfig& config, int64_t max_context, DType activations,
+std::unique_ptr<LanguageModel> MakeLlama(const LlamaConfig& config, const ContextLimits& context, DType activations,
                                          ParamLoader& loader, std::unique_ptr<ModelParams> params) {
-  return std::make_unique<Llama>(config, max_context, activations, loader, std::move(params));
+  return std::make_unique<Llama>(config, context, activations, loader, std::move(params));
 }
 
 }  // namespace quantd

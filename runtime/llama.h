@@ -9,8 +9,8 @@
 
 namespace quantd {
 
-// Names its parameters to `loader`, whose Finish tells whether they were all there. max_context bounds the rope table.
-std::unique_ptr<LanguageModel> MakeLlama(const LlamaConfig& config, int64_t max_context, DType activations,
+// Names its parameters to `loader`, whose Finish tells whether they were all there.
+std::unique_ptr<LanguageModel> MakeLlama(const LlamaConfig& config, const ContextLimits& context, DType activations,
                                          ParamLoader& loader, std::unique_ptr<ModelParams> params);
 
 }  // namespace quantd

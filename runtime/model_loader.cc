@@ -14,12 +14,13 @@ namespace quantd {
 namespace {
 
 // What a model class does with its config and parameters. One row for each known architecture.
-using MakeModel = absl::StatusOr<std::unique_ptr<LanguageModel>> (*)(const Checkpoint&, int64_t max_context, DType, ParamLoader&,
+using MakeModel = absl::StatusOr<std::unique_ptr<LanguageModel>> (*)(const Checkpoint&, const ContextLimits&, DType, ParamLoader&,
                                                                       std::unique_ptr<ModelParams>);
-absl::StatusOr<std::unique_ptr<LanguageModel>> NewLlama(const Checkpoint& checkpoint, int64_t max_context, DType activations,
-                                                        ParamLoader& loader, std::unique_ptr<ModelParams> params) {
+absl::StatusOr<std::unique_ptr<LanguageModel>> NewLlama(const Checkpoint& checkpoint, const ContextLimits& context,
+                                                        DType activations, ParamLoader& loader,
+                                                        std::unique_ptr<ModelParams> params) {
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
-  return MakeLlama(config, max_context, activations, loader, std::move(params));
+  return MakeLlama(config, context, activations, loader, std::move(params));
 }
 struct Architecture {
   std::string_view name;
@@ -43,14 +44,19 @@ struct Assembled {
   ModelParams* params = nullptr;  // owned by the model
 };
 
-KvCacheConfig CacheConfig(const LanguageModelShape& shape, const LoadSpec& spec) {
-  KvCacheConfig config{shape.layers, shape.kv_heads, shape.head_dim, 0, spec.keys, spec.values};
+int64_t BlocksOf(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
+
+// InvalidArgument: not one block fits.
+absl::StatusOr<KvCacheConfig> CacheConfig(const LlamaConfig& model, int64_t max_context, const LoadSpec& spec) {
+  KvCacheConfig config{model.layers, model.kv_heads, model.head_dim, 0, spec.keys, spec.values};
   constexpr int64_t kDefaultMost = int64_t{1} << 30;
-  int64_t blocks_a_sequence = (shape.max_context + kKvBlockTokens - 1) / kKvBlockTokens;
-  int64_t wanted = spec.kv_cache_bytes > 0 ? spec.kv_cache_bytes
-                                           : std::min(kDefaultMost, config.bytes_per_block() * blocks_a_sequence * spec.max_sequences);
-  config.blocks = wanted / config.bytes_per_block();
-  return config;
+  const int64_t bytes = spec.kv_cache_bytes > 0 ? spec.kv_cache_bytes : kDefaultMost;
+  config.blocks = bytes / config.bytes_per_block();
+  if (spec.kv_cache_bytes == 0) config.blocks = std::min(config.blocks, BlocksOf(max_context) * spec.max_sequences);
+  if (config.blocks >= 1) return config;
+  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens,
+                                                            " tokens takes ", config.bytes_per_block())),
+                    "FIELD_INVALID");
 }
 
 absl::Status CheckSpec(const LoadSpec& spec) {
@@ -70,12 +76,19 @@ absl::Status CheckSpec(const LoadSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> MaxContext(const Checkpoint& checkpoint, const LoadSpec& spec) {
-  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+absl::StatusOr<int64_t> MaxContext(const LlamaConfig& config, const LoadSpec& spec) {
   if (spec.max_context < 0 || spec.max_context > config.max_position) {
     return absl::InvalidArgumentError(absl::StrCat("max_context ", spec.max_context, ": expected 1 to the model's ", config.max_position));
   }
   return spec.max_context == 0 ? config.max_position : spec.max_context;
+}
+
+// A step's block tables are host and workspace memory: S times the longest sequence's blocks.
+absl::Status CheckBlockTables(const StepLimits& limits) {
+  constexpr int64_t kMostEntries = int64_t{1} << 26;
+  if (limits.max_blocks_per_sequence() <= kMostEntries / limits.max_sequences) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("max_context ", limits.max_context, " with max_sequences ", limits.max_sequences,
+                                                 ": block tables of more than ", kMostEntries, " entries; lower one of the two"));
 }
 
 void OnDevice(const LoadHooks& hooks, const std::function<void()>& fn) {
@@ -92,27 +105,24 @@ absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backen
   QD_RETURN_IF_ERROR(CheckSpec(spec));
   QD_ASSIGN_OR_RETURN(MakeModel make, FindArchitecture(checkpoint));
   QD_ASSIGN_OR_RETURN(QuantRecipe recipe, QuantRecipe::Parse(spec.weights, spec.rules));
-  QD_ASSIGN_OR_RETURN(int64_t max_context, MaxContext(checkpoint, spec));
+  QD_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  QD_ASSIGN_OR_RETURN(const int64_t max_context, MaxContext(config, spec));
+  QD_ASSIGN_OR_RETURN(const KvCacheConfig cache_config, CacheConfig(config, max_context, spec));
+  const ContextLimits context{max_context, std::min(max_context, cache_config.blocks * kKvBlockTokens)};
+  out.limits = {spec.max_batch_tokens, spec.max_sequences, context.positions};
+  QD_RETURN_IF_ERROR(CheckBlockTables(out.limits));
   auto params = std::make_unique<ModelParams>();
   out.params = params.get();
   ParamLoader loader(*checkpoint.weights, recipe, backend, {MemoryComponent::kWeights, id}, spec.activations, hooks, *params);
-  QD_ASSIGN_OR_RETURN(out.model, make(checkpoint, max_context, spec.activations, loader, std::move(params)));
+  QD_ASSIGN_OR_RETURN(out.model, make(checkpoint, context, spec.activations, loader, std::move(params)));
   QD_RETURN_IF_ERROR(loader.Finish());
-  KvCacheConfig config = CacheConfig(out.model->shape(), spec);
-  if (config.blocks < 1) {
-    return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", spec.kv_cache_bytes, ": one block of ", kKvBlockTokens,
-                                                              " tokens takes ", config.bytes_per_block())),
-                      "FIELD_INVALID");
-  }
   absl::Status cache_status;
   OnDevice(hooks, [&] {
-    auto cache = KvCache::Create(backend, config, {MemoryComponent::kKvCache, id});
+    auto cache = KvCache::Create(backend, cache_config, {MemoryComponent::kKvCache, id});
     cache_status = cache.status();
     if (cache.ok()) out.cache = *std::move(cache);
   });
-  QD_RETURN_IF_ERROR(cache_status);
-  out.limits = {spec.max_batch_tokens, spec.max_sequences, std::min(max_context, config.blocks * kKvBlockTokens)};
-  return absl::OkStatus();
+  return cache_status;
 }
 
 struct DryRun {

@@ -204,9 +204,10 @@ QuantizedLinear ParamLoader::Head(const DeviceWeight* table) const {
 }
 
 std::vector<float> ParamLoader::HostVector(const std::string& name, int64_t size) {
-  std::vector<float> values(static_cast<size_t>(size), 1.0f);
   const TensorInfo* info = Use(name, {size});
-  if (info == nullptr || backend_.dry_run()) return values;
+  if (info == nullptr) return {};
+  std::vector<float> values(static_cast<size_t>(size), 1.0f);
+  if (backend_.dry_run()) return values;
   absl::StatusOr<QuantizedMatrix> stored = store_.Read(name);
   if (stored.ok()) {
     DequantizeRow(stored->view(), 0, values.data());
@@ -223,7 +224,7 @@ Tensor ParamLoader::Vector(const std::string& name, int64_t size) {
 
 Tensor ParamLoader::Constant(Shape shape, const std::function<void(float*)>& fill) {
   std::vector<float> values;
-  if (!backend_.dry_run()) {
+  if (status_.ok() && !backend_.dry_run()) {
     values.resize(static_cast<size_t>(shape.elements()));
     fill(values.data());
   }

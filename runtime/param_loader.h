@@ -50,11 +50,13 @@ class ParamLoader {
   bool Has(std::string_view name) const { return store_.Find(name) != nullptr; }
   void Ignore(const std::string& name) { used_.insert(name); }
 
+  // What a model finds wrong with a parameter's values.
+  void Fail(absl::Status status);
+
   // The first error, or DataLoss naming a tensor of the checkpoint that nobody used.
   absl::Status Finish();
 
  private:
-  void Fail(absl::Status status);
   void OnDevice(const std::function<void()>& fn);
   const TensorInfo* Use(const std::string& name, const Shape& expected);
   QuantizedMatrix Load(const TensorInfo& info, const QuantScheme& scheme);

@@ -209,6 +209,8 @@ class Writer {
 }  // namespace
 
 absl::StatusOr<Value> ParseJson(Run& run, std::string_view text) {
+  // nlohmann takes a NUL for the end of the text.
+  if (text.find('\0') != text.npos) return absl::InvalidArgumentError("a NUL in JSON");
   Builder builder(run);
   bool parsed = Json::sax_parse(text.begin(), text.end(), &builder);
   if (!run.ok()) return run.status();

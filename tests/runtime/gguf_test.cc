@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include <gmock/gmock.h>
@@ -325,6 +326,20 @@ TEST(GgufModel, ScaleThatIsNotFiniteIsDataLoss) {
   const absl::Status status = model->weights->Read("lm_head.weight").status();
   EXPECT_EQ(status.code(), kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("output.weight: a scale of row 2 is not finite"));
+}
+
+TEST(GgufModel, HyperparameterThatIsNotFiniteIsDataLoss) {
+  for (const char* key : {"llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base"}) {
+    for (float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      Writer writer;
+      AddTinyLlamaMetadata(writer, key == std::string("llama.rope.freq_base") ? 1e-5f : value);
+      if (key == std::string("llama.rope.freq_base")) writer.AddF32(key, value);
+      writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
+      const absl::Status status = Open(writer.Finish()).status();
+      EXPECT_EQ(status.code(), kDataLoss) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(key) + " is"));
+    }
+  }
 }
 
 TEST(GgufModel, WritesHfConfig) {

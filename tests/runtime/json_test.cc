@@ -30,6 +30,15 @@ TEST(Json, AMemberOfAnotherKindIsDataLossThatNamesIt) {
   EXPECT_FALSE(GetDouble(json, "a", 0, "x.json").ok());
 }
 
+TEST(Json, ANulIsNoEndOfText) {
+  using namespace std::string_literals;
+  for (const std::string& text : {"{\"a\":1}\0garbage"s, "{}\0"s, "\0{}"s, "{\"a\0\":1}"s}) {
+    const auto json = ParseJson(text, "x.json");
+    EXPECT_EQ(json.status().code(), absl::StatusCode::kDataLoss) << text;
+  }
+  EXPECT_EQ(ParseJson("{}\0"s, "x.json").status().message(), "x.json: no JSON at byte 3: a NUL");
+}
+
 TEST(Json, WhatIsNoJsonIsDataLossWithTheByte) {
   for (const std::string text : {"", "{", "[1,]", "nul", "\"\xff\"", "1e999", "{\"a\":1}x", "\"\\ud800\""}) {
     const auto json = ParseJson(text, "x.json");

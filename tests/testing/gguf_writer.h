@@ -75,7 +75,7 @@ class GgufWriter {
 };
 
 // Metadata of a llama: hidden 64, two heads of 32 and one KV head, feed-forward 96, one layer, vocabulary 4, no tokenizer.
-inline void AddTinyLlamaMetadata(GgufWriter& writer) {
+inline void AddTinyLlamaMetadata(GgufWriter& writer, float epsilon = 1e-5f) {
   writer.AddString("general.architecture", "llama");
   writer.AddU32("llama.block_count", 1);
   writer.AddU32("llama.context_length", 128);
@@ -83,7 +83,7 @@ inline void AddTinyLlamaMetadata(GgufWriter& writer) {
   writer.AddU32("llama.feed_forward_length", 96);
   writer.AddU32("llama.attention.head_count", 2);
   writer.AddU32("llama.attention.head_count_kv", 1);
-  writer.AddF32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  writer.AddF32("llama.attention.layer_norm_rms_epsilon", epsilon);
   writer.AddU32("llama.vocab_size", 4);
 }
 

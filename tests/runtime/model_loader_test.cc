@@ -1,0 +1,287 @@
+// What a load refuses, with which error, and that a failed one leaves nothing behind.
+#include "runtime/model_loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/testing/safetensors_writer.h"
+#include "tests/testing/temp_dir.h"
+
+namespace quantd {
+namespace {
+
+using testing::SafetensorsWriter;
+using testing::TempDir;
+using ::testing::HasSubstr;
+
+constexpr int64_t kHidden = 32, kFeedForward = 48, kVocab = 20, kLayers = 2;
+
+// A tied Llama of two heads of 16 and one KV head; members of `patch` go over the config's.
+std::string Config(const std::string& patch = "") {
+  return R"({"architectures":["LlamaForCausalLM"],"vocab_size":20,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":2,
+             "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":64,"tie_word_embeddings":true)" +
+         (patch.empty() ? "}" : "," + patch + "}");
+}
+
+using NamedShape = std::pair<std::string, std::vector<int64_t>>;
+std::vector<NamedShape> Tensors() {
+  std::vector<NamedShape> all = {{"model.embed_tokens.weight", {kVocab, kHidden}}, {"model.norm.weight", {kHidden}}};
+  for (int64_t i = 0; i < kLayers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    all.push_back({layer + "input_layernorm.weight", {kHidden}});
+    all.push_back({layer + "post_attention_layernorm.weight", {kHidden}});
+    all.push_back({layer + "self_attn.q_proj.weight", {32, kHidden}});
+    all.push_back({layer + "self_attn.k_proj.weight", {16, kHidden}});
+    all.push_back({layer + "self_attn.v_proj.weight", {16, kHidden}});
+    all.push_back({layer + "self_attn.o_proj.weight", {kHidden, 32}});
+    all.push_back({layer + "mlp.gate_proj.weight", {kFeedForward, kHidden}});
+    all.push_back({layer + "mlp.up_proj.weight", {kFeedForward, kHidden}});
+    all.push_back({layer + "mlp.down_proj.weight", {kHidden, kFeedForward}});
+  }
+  return all;
+}
+
+std::string Weights(const std::vector<NamedShape>& tensors, const std::string& nan_in = "") {
+  SafetensorsWriter writer;
+  for (const auto& [name, shape] : tensors) {
+    int64_t elements = 1;
+    for (int64_t d : shape) elements *= d;
+    std::vector<float> values(static_cast<size_t>(elements));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 13) / 64 - 0.1f;
+    if (name == nan_in) values[5] = NAN;
+    writer.AddF32(name, shape, values);
+  }
+  return writer.Finish();
+}
+
+class ModelLoaderTest : public ::testing::Test {
+ protected:
+  ModelLoaderTest() : backend_(CreateBackend("cpu", options_).value()) {
+    Write(Config(), Weights(Tensors()));
+    spec_.max_batch_tokens = spec_.max_sequences = 4;
+  }
+  void Write(const std::string& config, const std::string& weights) {
+    folder_.Write("config.json", config);
+    folder_.Write("model.safetensors", weights);
+  }
+  absl::StatusOr<LoadedModel> Load(const LoadHooks& hooks = {}) {
+    absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+    if (!checkpoint.ok()) return checkpoint.status();
+    return LoadModel(*checkpoint, spec_, *backend_, "cpu", options_, 1, hooks);
+  }
+  absl::StatusOr<MemoryPlan> Plan() {
+    absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+    if (!checkpoint.ok()) return checkpoint.status();
+    return PlanModel(*checkpoint, spec_, "cpu", options_);
+  }
+  int64_t Held() const {
+    const MemorySnapshot memory = backend_->memory();
+    const auto it = memory.models.find(1);
+    return it == memory.models.end() ? 0 : it->second.total();
+  }
+  void ExpectRefused(absl::StatusCode code, const std::string& message, const LoadHooks& hooks = {}) {
+    const absl::Status status = Load(hooks).status();
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+    EXPECT_EQ(Held(), 0);
+  }
+
+  const BackendOptions options_{.threads = 2, .dry_run = false, .isa = ""};
+  TempDir folder_;
+  LoadSpec spec_;
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(ModelLoaderTest, WhatRunsIsWhatWasPlanned) {
+  for (const char* weights : {"", "bf16", "int8_weight_only", "int4_weight_only", "int8_dynamic_activation_int8_weight"}) {
+    for (KvFormat kv : {KvFormat::kF32, KvFormat::kInt8}) {
+      spec_.weights = weights;
+      spec_.keys = spec_.values = kv;
+      absl::StatusOr<MemoryPlan> plan = Plan();
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      absl::StatusOr<LoadedModel> loaded = Load();
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_EQ(backend_->memory().models.at(1).bytes, plan->use.bytes) << weights;
+      EXPECT_EQ(loaded->parameters, plan->parameters);
+      EXPECT_EQ(loaded->limits.max_context, plan->max_context);
+      ASSERT_EQ(loaded->layers.size(), plan->layers.size());
+      for (size_t i = 0; i < plan->layers.size(); ++i) {
+        EXPECT_EQ(loaded->layers[i].scheme, plan->layers[i].scheme);
+        EXPECT_EQ(loaded->layers[i].bytes, plan->layers[i].bytes) << loaded->layers[i].name;
+      }
+      *loaded = {};
+      EXPECT_EQ(Held(), 0);
+    }
+  }
+}
+
+TEST_F(ModelLoaderTest, ProgressEndsAtTheTotal) {
+  LoadProgress last;
+  int64_t calls = 0;
+  LoadHooks hooks;
+  hooks.progress = [&](const LoadProgress& progress) {
+    EXPECT_GE(progress.done_bytes, last.done_bytes);
+    last = progress;
+    ++calls;
+  };
+  ASSERT_TRUE(Load(hooks).ok());
+  EXPECT_EQ(calls, static_cast<int64_t>(Tensors().size()));
+  EXPECT_GT(last.total_bytes, 0);
+  EXPECT_EQ(last.done_bytes, last.total_bytes);
+}
+
+TEST_F(ModelLoaderTest, CancelledLoadFreesWhatItHad) {
+  for (int64_t tensors : {0, 1, 7, 19}) {
+    int64_t asked = 0, device_calls = 0;
+    LoadHooks hooks;
+    hooks.cancelled = [&] { return asked++ >= tensors; };
+    hooks.on_device = [&](const std::function<void()>& work) {
+      ++device_calls;
+      work();
+    };
+    ExpectRefused(absl::StatusCode::kCancelled, "load cancelled", hooks);
+    EXPECT_EQ(asked, tensors + 1) << "tensors after the cancellation were asked about";
+    EXPECT_GT(device_calls, 0);
+  }
+}
+
+TEST_F(ModelLoaderTest, MissingTensorIsDataLoss) {
+  std::vector<NamedShape> tensors = Tensors();
+  tensors.erase(tensors.end() - 3);
+  Write(Config(), Weights(tensors));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.1.mlp.gate_proj.weight: the checkpoint has no such tensor");
+}
+
+TEST_F(ModelLoaderTest, MissingBiasIsDataLoss) {
+  Write(Config(R"("attention_bias":true)"), Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.0.self_attn.q_proj.bias: the checkpoint has no such tensor");
+}
+
+TEST_F(ModelLoaderTest, UnusedTensorIsDataLossButForTheHarmless) {
+  std::vector<NamedShape> tensors = Tensors();
+  tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", {8}});
+  tensors.push_back({"lm_head.weight", {kVocab, kHidden}});  // a tied checkpoint that holds its table twice
+  Write(Config(), Weights(tensors));
+  EXPECT_TRUE(Load().ok());
+  tensors.push_back({"model.layers.0.self_attn.q_norm.weight", {16}});
+  Write(Config(), Weights(tensors));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.0.self_attn.q_norm.weight: the model does not use this tensor");
+}
+
+TEST_F(ModelLoaderTest, WrongShapeIsDataLossThatNamesBoth) {
+  std::vector<NamedShape> tensors = Tensors();
+  tensors.back().second = {kFeedForward, kHidden};
+  Write(Config(), Weights(tensors));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.1.mlp.down_proj.weight: shape [48, 32], expected [32, 48]");
+  tensors = Tensors();
+  tensors[0].second = {kVocab + 1, kHidden};
+  Write(Config(), Weights(tensors));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.embed_tokens.weight: shape [21, 32], expected [20, 32]");
+}
+
+TEST_F(ModelLoaderTest, WeightThatIsNotFiniteIsRefusedByName) {
+  spec_.weights = "int8_weight_only";
+  Write(Config(), Weights(Tensors(), "model.layers.0.mlp.up_proj.weight"));
+  ExpectRefused(absl::StatusCode::kInvalidArgument,
+                "model.layers.0.mlp.up_proj.weight: int8_weight_only: the weight in row 0, column 5 is nan");
+}
+
+TEST_F(ModelLoaderTest, FileThatShrinksUnderTheLoadIsDataLoss) {
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+  ASSERT_TRUE(checkpoint.ok());
+  const std::string path = folder_.path() + "/model.safetensors";
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 4);
+  const absl::Status status = LoadModel(*checkpoint, spec_, *backend_, "cpu", options_, 1, {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_EQ(Held(), 0);
+}
+
+TEST_F(ModelLoaderTest, SpecOutOfRangeIsInvalidArgument) {
+  struct Case {
+    const char* message;
+    void (*change)(LoadSpec&);
+  };
+  const Case cases[] = {
+      {"quantization scheme \"int3\"", [](LoadSpec& s) { s.weights = "int3"; }},
+      {"quantization scheme \"nf4\"", [](LoadSpec& s) { s.rules = {{"*", "nf4"}}; }},
+      {"kv_cache_bytes 100: one block of 32 tokens takes", [](LoadSpec& s) { s.kv_cache_bytes = 100; }},
+      {"kv_cache_bytes -1", [](LoadSpec& s) { s.kv_cache_bytes = -1; }},
+      {"max_context 65: expected 1 to the model's 64", [](LoadSpec& s) { s.max_context = 65; }},
+      {"max_batch_tokens 0", [](LoadSpec& s) { s.max_batch_tokens = 0; }},
+      {"max_sequences 5: more than max_batch_tokens 4", [](LoadSpec& s) { s.max_sequences = 5; }},
+      {"activations f16", [](LoadSpec& s) { s.activations = DType::kF16; }},
+  };
+  for (const Case& c : cases) {
+    const LoadSpec kept = spec_;
+    c.change(spec_);
+    ExpectRefused(absl::StatusCode::kInvalidArgument, c.message);
+    EXPECT_EQ(Plan().status().code(), absl::StatusCode::kInvalidArgument) << c.message;
+    spec_ = kept;
+  }
+}
+
+// Configs that want more than there is: an error at once, neither a crash nor memory nor minutes.
+TEST_F(ModelLoaderTest, AbsurdConfigsAreRefused) {
+  struct Case {
+    const char* patch;
+    absl::StatusCode code;
+    const char* message;
+  };
+  const Case cases[] = {
+      {R"("num_attention_heads":4096,"head_dim":1024)", absl::StatusCode::kDataLoss, "expected [4194304, 32]"},
+      {R"("hidden_size":16777216,"intermediate_size":16777216,"head_dim":16,"num_hidden_layers":4096)",
+       absl::StatusCode::kDataLoss, "expected [20, 16777216]"},
+      {R"("vocab_size":16777216)", absl::StatusCode::kDataLoss, "expected [16777216, 32]"},
+      {R"("num_hidden_layers":4096,"num_attention_heads":4096,"num_key_value_heads":4096,"head_dim":1024,
+          "max_position_embeddings":2147483647)",
+       absl::StatusCode::kInvalidArgument, "kv_cache_bytes 1073741824: one block of 32 tokens takes"},
+      {R"("rope_scaling":{"rope_type":"linear","factor":0})", absl::StatusCode::kInvalidArgument, "factor is 0"},
+      {R"("num_key_value_heads":3)", absl::StatusCode::kInvalidArgument, "no multiple"},
+  };
+  for (const Case& c : cases) {
+    Write(Config(c.patch), Weights(Tensors()));
+    ExpectRefused(c.code, c.message);
+  }
+}
+
+// The table of positions has a row for each that the cache can hold, not for each that the config dreams of.
+TEST_F(ModelLoaderTest, LongestContextCostsNoMoreThanTheCacheHolds) {
+  spec_.kv_cache_bytes = 1 << 20;
+  absl::StatusOr<MemoryPlan> usual = Plan();
+  ASSERT_TRUE(usual.ok()) << usual.status();
+  Write(Config(R"("max_position_embeddings":2147483647)"), Weights(Tensors()));
+  absl::StatusOr<MemoryPlan> plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->max_context, plan->kv_blocks * kKvBlockTokens);
+  EXPECT_EQ(plan->use.bytes[0] - usual->use.bytes[0], (plan->max_context - usual->max_context) * 16 * 4);
+  absl::StatusOr<LoadedModel> loaded = Load();
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->model->shape().max_context, 2147483647);
+  EXPECT_EQ(backend_->memory().models.at(1).bytes, plan->use.bytes);
+}
+
+TEST_F(ModelLoaderTest, BlockTablesBeyondReasonAreRefused) {
+  Write(Config(R"("max_position_embeddings":2147483647)"), Weights(Tensors()));
+  spec_.kv_cache_bytes = int64_t{1} << 45;
+  spec_.max_sequences = spec_.max_batch_tokens = 4096;
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "with max_sequences 4096: block tables of more than");
+}
+
+TEST_F(ModelLoaderTest, UnknownArchitectureIsUnimplemented) {
+  Write(R"({"architectures":["MambaForCausalLM"]})", Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kUnimplemented, "architecture MambaForCausalLM, expected LlamaForCausalLM");
+}
+
+TEST_F(ModelLoaderTest, UnknownBackendIsInvalidArgument) {
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+  ASSERT_TRUE(checkpoint.ok());
+  EXPECT_EQ(PlanModel(*checkpoint, spec_, "tpu", options_).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace quantd
