@@ -21,7 +21,7 @@ using testing::ModelHarness;
 const std::string kGoldens = std::string(QD_SOURCE_DIR) + "/tests/goldens/smollm2/";
 
 #define SKIP_WITHOUT_SMOLLM2() \
-  if (!testing::Exists(testing::SmolLm2Path())) GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it"
+  if (!testing::FileExists(testing::DemoModelPath())) GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it"
 
 nlohmann::json Chats() {
   std::ifstream file(kGoldens + "chats.json");
@@ -32,7 +32,7 @@ std::unique_ptr<ModelHarness> OpenSmolLm2(DType activations, KvFormat kv) {
   LoadSpec spec;
   spec.activations = activations;
   spec.keys = spec.values = kv;
-  auto harness = ModelHarness::Open(testing::SmolLm2Path(), spec, 512);
+  auto harness = ModelHarness::Open(testing::DemoModelPath(), spec, 512);
   if (!harness.ok()) ADD_FAILURE() << harness.status();
   return harness.ok() ? *std::move(harness) : nullptr;
 }
@@ -45,7 +45,7 @@ std::vector<int32_t> PromptAndAnswer(const nlohmann::json& chat) {
 
 TEST(SmolLm2, ChatPromptsEncodeAsTransformersDoes) {
   SKIP_WITHOUT_SMOLLM2();
-  auto checkpoint = OpenCheckpoint(testing::SmolLm2Path());
+  auto checkpoint = OpenCheckpoint(testing::DemoModelPath());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   auto codec = TextCodec::Create(*checkpoint);
   ASSERT_TRUE(codec.ok()) << codec.status();

@@ -17,7 +17,7 @@ namespace {
 using testing::ModelHarness;
 
 #define SKIP_WITHOUT_STORIES() \
-  if (!testing::Exists(testing::SharedPath("data/stories15M/golden.json"))) GTEST_SKIP() << "data: no stories15M beside the checkout"
+  if (!testing::FileExists(testing::SharedPath("data/stories15M/golden.json"))) GTEST_SKIP() << "data: no stories15M beside the checkout"
 
 std::unique_ptr<ModelHarness> OpenStories(const std::string& weights, DType activations, KvFormat kv) {
   LoadSpec spec;

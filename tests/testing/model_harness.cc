@@ -1,30 +1,13 @@
 #include "tests/testing/model_harness.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 
 #include "base/check.h"
 #include "base/status_macros.h"
 
 namespace quantd::testing {
-
-std::string SharedPath(const std::string& relative) { return std::string(QD_SHARED_DIR) + "/" + relative; }
-
-bool Exists(const std::string& path) {
-  struct stat info;
-  return ::stat(path.c_str(), &info) == 0;
-}
-
-std::string SmolLm2Path() {
-  auto env = [](const char* name) { return std::string(std::getenv(name) ? std::getenv(name) : ""); };
-  std::string cache = env("QUANTD_CACHE");
-  if (cache.empty()) cache = (env("XDG_CACHE_HOME").empty() ? env("HOME") + "/.cache" : env("XDG_CACHE_HOME")) + "/quantd";
-  return cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Open(const std::string& path, LoadSpec spec, int64_t max_tokens,
                                                                  const std::string& backend, BackendOptions options) {

@@ -8,12 +8,9 @@
 #include <vector>
 
 #include "runtime/model_loader.h"
+#include "tests/testing/test_paths.h"
 
 namespace quantd::testing {
-
-std::string SharedPath(const std::string& relative);  // in the folder of test data beside the checkout
-bool Exists(const std::string& path);
-std::string SmolLm2Path();  // of the GGUF that tools/fetch_demo_model.sh keeps
 
 class ModelHarness {
  public:
