@@ -1,16 +1,18 @@
 #include "runtime/architecture.h"
 
-#include <nlohmann/json.hpp>
+#include "base/status_macros.h"
+#include "runtime/json.h"
 
 namespace quantd {
 
 absl::StatusOr<std::string> ReadArchitecture(std::string_view config_json) {
-  nlohmann::json config = nlohmann::json::parse(config_json, nullptr, /*allow_exceptions=*/false);
-  if (config.is_object()) {
-    auto it = config.find("architectures");
-    if (it != config.end() && it->is_array() && !it->empty() && it->front().is_string()) return it->front().get<std::string>();
+  QD_ASSIGN_OR_RETURN(const Json config, ParseJson(config_json, "config.json"));
+  if (const Json* names = FindMember(config, "architectures")) {
+    if (names->is_array() && !names->empty() && names->front().is_string()) return names->front().get<std::string>();
+  } else if (const Json* type = FindMember(config, "model_type"); type != nullptr && *type == "llama") {
+    return std::string("LlamaForCausalLM");
   }
-  return absl::InvalidArgumentError("config.json: no \"architectures\" with a name in it");
+  return absl::InvalidArgumentError("config.json: neither \"architectures\" with a name in it nor model_type \"llama\"");
 }
 
 }  // namespace quantd

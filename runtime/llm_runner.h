@@ -54,7 +54,6 @@ class LlmRunner : public StepRunner {
   absl::Status Step(const LlmStepInput& input, std::span<SampleResult> results) override;
   // The same step, but the logits of logit_rows instead of samples: f32 [R, vocab]. For scoring and tests.
   absl::Status StepLogits(const LlmStepInput& input, std::span<float> logits);
-  const StepLimits& limits() const { return limits_; }
 
  private:
   LlmRunner(Backend& backend, LanguageModel& model, KvCache& cache, const StepLimits& limits, Buffer workspace);

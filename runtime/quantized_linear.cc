@@ -5,7 +5,6 @@ namespace quantd {
 QuantizedLinear::QuantizedLinear(std::vector<Part> parts, DType activations)
     : parts_(std::move(parts)), activations_(activations) {
   for (const Part& part : parts_) {
-    n_ += part.weight->n();
     k_ = part.weight->k();
     bool int8 = part.weight->scheme().activation == ActivationFormat::kInt8PerToken;
     wants_int8_ |= int8;

@@ -21,9 +21,6 @@ class QuantizedLinear {
   QuantizedLinear() = default;
   QuantizedLinear(std::vector<Part> parts, DType activations);
 
-  int64_t n() const { return n_; }
-  int64_t k() const { return k_; }
-
   // Room for `rows` inputs in every form that the parts' schemes want; who produces the input fills them.
   Activation NewInput(Workspace& workspace, int64_t rows) const;
   // out [rows, n]; args.bias stays absent: the layer has its own.
@@ -32,7 +29,7 @@ class QuantizedLinear {
  private:
   std::vector<Part> parts_;
   DType activations_ = DType::kF32;
-  int64_t n_ = 0, k_ = 0;
+  int64_t k_ = 0;
   bool wants_values_ = false, wants_int8_ = false;
 };
 

@@ -11,7 +11,7 @@ namespace quantd {
 
 absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& checkpoint) {
   if (checkpoint.tokenizer == nullptr) {
-    return absl::NotFoundError(absl::StrCat(checkpoint.path, ": no tokenizer.json and no tokenizer.model"));
+    return absl::NotFoundError(absl::StrCat(checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
   }
   std::shared_ptr<TextCodec> codec(new TextCodec);
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));

@@ -171,8 +171,9 @@ class CpuBackend : public Backend {
 
   void PagedAttention(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch, float scale,
                       const Activation& out) override {
-    if (!Ready(CheckPagedAttention(q, kv, batch, out)) || !Ready(CheckAttentionSize(q))) return;
-    if (dry_run_ || !Ready(CheckPagedAttentionValues(batch, kv))) return;
+    absl::Status check = CheckPagedAttention(q, kv, batch, out);
+    if (check.ok()) check = CheckAttentionSize(q);  // in a dry run too: a plan must not promise what cannot run
+    if (!Ready(check) || !Ready(CheckPagedAttentionValues(batch, kv))) return;
     AttentionJob job;
     job.q = q.data();
     job.dtype = q.dtype();

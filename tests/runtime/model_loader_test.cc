@@ -272,6 +272,29 @@ TEST_F(ModelLoaderTest, BlockTablesBeyondReasonAreRefused) {
   ExpectRefused(absl::StatusCode::kInvalidArgument, "with max_sequences 4096: block tables of more than");
 }
 
+// What the backend cannot run is said by the plan, not by the first request.
+TEST_F(ModelLoaderTest, HeadsBeyondTheBackendsAreUnimplemented) {
+  std::vector<NamedShape> tensors = Tensors();
+  for (auto& [name, shape] : tensors) {
+    const bool query = name.find("q_proj") != name.npos, output = name.find("o_proj") != name.npos;
+    if (query) shape = {2 * 512, kHidden};
+    if (output) shape = {kHidden, 2 * 512};
+    if (name.find("k_proj") != name.npos || name.find("v_proj") != name.npos) shape = {512, kHidden};
+  }
+  Write(Config(R"("head_dim":512)"), Weights(tensors));
+  EXPECT_EQ(Plan().status().code(), absl::StatusCode::kUnimplemented);
+  ExpectRefused(absl::StatusCode::kUnimplemented, "2 heads of 512");
+}
+
+TEST_F(ModelLoaderTest, ModelTypeStandsInForTheArchitecture) {
+  std::string config = Config(R"("model_type":"llama")");
+  config.replace(config.find("\"architectures\""), std::string(R"("architectures":["LlamaForCausalLM"],)").size(), "");
+  Write(config, Weights(Tensors()));
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  Write(R"({"model_type":"gpt2"})", Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "neither \"architectures\"");
+}
+
 TEST_F(ModelLoaderTest, UnknownArchitectureIsUnimplemented) {
   Write(R"({"architectures":["MambaForCausalLM"]})", Weights(Tensors()));
   ExpectRefused(absl::StatusCode::kUnimplemented, "architecture MambaForCausalLM, expected LlamaForCausalLM");
