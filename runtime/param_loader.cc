@@ -1,8 +1,9 @@
 #include "runtime/param_loader.h"
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
+#include "base/status_macros.h"
 #include "base/strings.h"
 
 namespace quantd {
@@ -21,6 +22,24 @@ void AppendRows(QuantizedMatrix& all, const QuantizedMatrix& more) {
   all.data.insert(all.data.end(), more.data.begin(), more.data.end());
   all.scales.insert(all.scales.end(), more.scales.begin(), more.scales.end());
   all.zeros.insert(all.zeros.end(), more.zeros.begin(), more.zeros.end());
+}
+
+// Block types go to another scheme through f32, which would be eight times an int4 tensor: some rows at a time.
+absl::StatusOr<QuantizedMatrix> Requantize(const QuantizedMatrix& stored, const QuantScheme& scheme) {
+  constexpr int64_t kPieceElements = int64_t{1} << 22;
+  QD_RETURN_IF_ERROR(CheckScheme(scheme, stored.n, stored.k));
+  QuantizedMatrix out = NewQuantizedMatrix(scheme, stored.n, stored.k);
+  out.n = 0;
+  for (std::vector<uint8_t>* part : {&out.data, &out.scales, &out.zeros}) part->clear();  // the room stays
+  const int64_t rows = std::clamp<int64_t>(kPieceElements / stored.k, 1, stored.n);
+  std::vector<float> values(static_cast<size_t>(rows * stored.k));
+  for (int64_t begin = 0; begin < stored.n; begin += rows) {
+    const int64_t count = std::min(rows, stored.n - begin);
+    for (int64_t r = 0; r < count; ++r) DequantizeRow(stored.view(), begin + r, values.data() + r * stored.k);
+    QD_ASSIGN_OR_RETURN(const QuantizedMatrix piece, Quantize(Tensor(values.data(), DType::kF32, {count, stored.k}), scheme));
+    AppendRows(out, piece);
+  }
+  return out;
 }
 
 // The view of a dry run: shapes without memory.
@@ -88,18 +107,8 @@ QuantizedMatrix ParamLoader::Load(const TensorInfo& info, const QuantScheme& sch
     return {};
   }
   if (stored->scheme == scheme) return *std::move(stored);
-  // Block types go through f32 row by row; float types are what Quantize takes.
-  QuantizedMatrix wide;
-  if (stored->scheme.quantized()) {
-    QuantScheme f32;
-    f32.weight = WeightFormat::kF32;
-    wide = NewQuantizedMatrix(f32, n, k);
-    for (int64_t row = 0; row < n; ++row) {
-      DequantizeRow(stored->view(), row, reinterpret_cast<float*>(wide.data.data()) + row * k);
-    }
-    stored = std::move(wide);
-  }
-  absl::StatusOr<QuantizedMatrix> quantized = Quantize(stored->view().data, scheme);
+  absl::StatusOr<QuantizedMatrix> quantized =
+      stored->scheme.quantized() ? Requantize(*stored, scheme) : Quantize(stored->view().data, scheme);
   if (!quantized.ok()) {
     Fail(absl::Status(quantized.status().code(), absl::StrCat(info.name, ": ", quantized.status().message())));
     return {};
