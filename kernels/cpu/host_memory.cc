@@ -13,13 +13,20 @@ constexpr size_t kHugePage = size_t{2} << 20, kPage = 4096;
 
 size_t WholePages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
+void* Touched(void* data, size_t bytes) {
+  if (data == nullptr) return nullptr;
+  volatile uint8_t* p = static_cast<uint8_t*>(data);
+  for (size_t i = 0; i < bytes; i += kPage) p[i] = 0;
+  return data;
+}
+
 }  // namespace
 
 void* AllocateHost(int64_t bytes) {
   size_t size = static_cast<size_t>(bytes);
   if (size < kHugePage) {
     void* data = nullptr;
-    return posix_memalign(&data, 64, size == 0 ? 1 : size) == 0 ? data : nullptr;
+    return posix_memalign(&data, 64, size == 0 ? 1 : size) == 0 ? Touched(data, size) : nullptr;
   }
   // Map more, then give back what lies before the first multiple of a huge page and after the end.
   size_t mapped = WholePages(size) + kHugePage;
@@ -31,7 +38,7 @@ void* AllocateHost(int64_t bytes) {
   if (begin + mapped > end) munmap(reinterpret_cast<void*>(end), begin + mapped - end);
   void* data = reinterpret_cast<void*>(aligned);
   madvise(data, size / kHugePage * kHugePage, MADV_HUGEPAGE);  // a wish: where it fails, small pages serve
-  return data;
+  return Touched(data, size);
 }
 
 void FreeHost(void* data, int64_t bytes) {
