@@ -78,9 +78,11 @@ absl::Status CheckSpec(const LoadSpec& spec) {
 
 absl::StatusOr<int64_t> MaxContext(const LlamaConfig& config, const LoadSpec& spec) {
   if (spec.max_context < 0 || spec.max_context > config.max_position) {
-    return absl::InvalidArgumentError(absl::StrCat("max_context ", spec.max_context, ": expected 1 to the model's ", config.max_position));
+    return absl::InvalidArgumentError(absl::StrCat("max_context ", spec.max_context, ": expected 2 to the model's ", config.max_position));
   }
-  return spec.max_context == 0 ? config.max_position : spec.max_context;
+  const int64_t max_context = spec.max_context == 0 ? config.max_position : spec.max_context;
+  if (max_context >= 2) return max_context;
+  return absl::InvalidArgumentError(absl::StrCat("max_context ", max_context, ": expected at least 2, a token read and one written"));
 }
 
 // A step's block tables are host and workspace memory: S times the longest sequence's blocks.

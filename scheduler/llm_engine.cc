@@ -83,7 +83,8 @@ LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runne
   const LlmLimits& limits = port_->limits();
   const size_t tokens = static_cast<size_t>(limits.max_batch_tokens);
   const size_t sequences = static_cast<size_t>(limits.max_sequences);
-  const int64_t blocks = (limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens;
+  // A table is never longer than the pool, whatever context the model claims.
+  const int64_t blocks = std::min((limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens, limits.kv_blocks);
   token_ids_.resize(tokens);
   positions_.resize(tokens);
   seq_starts_.resize(sequences + 1);

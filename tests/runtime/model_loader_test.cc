@@ -211,7 +211,8 @@ TEST_F(ModelLoaderTest, SpecOutOfRangeIsInvalidArgument) {
       {"quantization scheme \"nf4\"", [](LoadSpec& s) { s.rules = {{"*", "nf4"}}; }},
       {"kv_cache_bytes 100: one block of 32 tokens takes", [](LoadSpec& s) { s.kv_cache_bytes = 100; }},
       {"kv_cache_bytes -1", [](LoadSpec& s) { s.kv_cache_bytes = -1; }},
-      {"max_context 65: expected 1 to the model's 64", [](LoadSpec& s) { s.max_context = 65; }},
+      {"max_context 1: expected at least 2", [](LoadSpec& s) { s.max_context = 1; }},
+      {"max_context 65: expected 2 to the model's 64", [](LoadSpec& s) { s.max_context = 65; }},
       {"max_batch_tokens 0", [](LoadSpec& s) { s.max_batch_tokens = 0; }},
       {"max_sequences 5: more than max_batch_tokens 4", [](LoadSpec& s) { s.max_sequences = 5; }},
       {"activations f16", [](LoadSpec& s) { s.activations = DType::kF16; }},
@@ -241,6 +242,7 @@ TEST_F(ModelLoaderTest, AbsurdConfigsAreRefused) {
           "max_position_embeddings":2147483647)",
        absl::StatusCode::kInvalidArgument, "kv_cache_bytes 1073741824: one block of 32 tokens takes"},
       {R"("rope_scaling":{"rope_type":"linear","factor":0})", absl::StatusCode::kInvalidArgument, "factor is 0"},
+      {R"("max_position_embeddings":1)", absl::StatusCode::kInvalidArgument, "max_context 1: expected at least 2"},
       {R"("num_key_value_heads":3)", absl::StatusCode::kInvalidArgument, "no multiple"},
   };
   for (const Case& c : cases) {

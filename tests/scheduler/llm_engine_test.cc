@@ -447,6 +447,16 @@ TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   EXPECT_EQ(GetReason(engine_->port()->Reserve(1).status()), "DRAINING");
 }
 
+// A config may claim any context; tables are as long as the pool.
+TEST_F(LlmEngineTest, ContextBeyondThePoolTakesNoMemory) {
+  LlmLimits limits = FakeLimits(/*blocks=*/10);
+  limits.max_context = int64_t{1} << 50;
+  Make(limits);
+  auto sink = Submit(Request(30, 11));  // as much as the pool holds, and the last token, which needs no place
+  RunToTheEnd();
+  EXPECT_EQ(sink->ids.size(), 11u);
+}
+
 TEST_F(LlmEngineTest, RecordEndedCountsARequestThatNeverReachedTheWorker) {
   Make(FakeLimits(10));
   LlmRequest r = Request(3, 1);
