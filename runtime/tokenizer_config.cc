@@ -62,6 +62,10 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view text) {
     return absl::DataLossError(
         absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder is ", Excerpt(*decoder), ", expected an object"));
   }
+  if (decoder->size() > kMaxAddedTokens) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder has ", decoder->size(), " entries, at most ",
+                                            kMaxAddedTokens));
+  }
   for (const auto& [key, value] : decoder->items()) {
     const std::string place = absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder[", key.substr(0, 20), "]");
     int32_t id = 0;

@@ -21,7 +21,6 @@ constexpr std::string_view kFile = "tokenizer.json";
 constexpr size_t kMaxSteps = 32;         // of a Sequence: the longest published have 6
 constexpr size_t kMaxStepText = 64;      // bytes that a normalizer prepends or puts in place of others
 constexpr size_t kMaxAffixIds = 16;      // tokens around a text
-constexpr size_t kMaxAddedTokens = 64 << 10;
 
 absl::Status Corrupt(std::string_view place, std::string_view what) {
   return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", ToAbsl(what)));

@@ -14,6 +14,8 @@
 
 namespace quantd {
 
+inline constexpr size_t kMaxAddedTokens = 64 << 10;
+
 class VocabTable {
  public:
   // DataLoss: `id` or `text` is taken, the id is out of range, the text is empty or too long.

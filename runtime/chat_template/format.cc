@@ -43,11 +43,12 @@ Text PadNumber(Run& run, std::string digits, bool trusted, const Conversion& c) 
 }
 
 std::string InBase(Int value, int base, bool upper) {
+  const char* alphabet = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string digits;
   bool negative = value < 0;
   auto rest = negative ? -static_cast<unsigned __int128>(value) : static_cast<unsigned __int128>(value);
   do {
-    digits.push_back((upper ? "0123456789ABCDEF" : "0123456789abcdef")[static_cast<size_t>(rest % static_cast<unsigned>(base))]);
+    digits.push_back(alphabet[static_cast<size_t>(rest % static_cast<unsigned>(base))]);
     rest /= static_cast<unsigned>(base);
   } while (rest != 0);
   if (negative) digits.push_back('-');

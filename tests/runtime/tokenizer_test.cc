@@ -286,6 +286,15 @@ TEST(Tokenizer, TokenizerConfigNamesTheEndsOfAText) {
   }
 }
 
+TEST(Tokenizer, AddedTokensOfTheConfigHaveABound) {
+  const Json good = ReadJson(SourcePath("tests/goldens/tokenizer/small.json"))[0]["tokenizer"];
+  Json decoder = Json::object();
+  for (int i = 0; i <= 65536; ++i) decoder[std::to_string(1000 + i)] = {{"content", "<" + std::to_string(i) + ">"}};
+  const absl::Status status = ParseTokenizerJson(good.dump(), Json{{"added_tokens_decoder", decoder}}.dump()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("added_tokens_decoder has 65537 entries, at most 65536"));
+}
+
 TEST(Tokenizer, AFolderWithoutATokenizerIsNotFound) {
   EXPECT_EQ(LoadTokenizer(SourcePath("tests")).status().code(), absl::StatusCode::kNotFound);
 }
