@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include <absl/strings/str_join.h>
+#include <absl/strings/str_split.h>
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/time_util.h>
 
@@ -291,12 +293,42 @@ void FillTiming(const Timing& timing, v1::Timing& proto) {
   proto.set_preemptions(U32(timing.preemptions));
 }
 
+namespace {
+
+// The name with its layer number as *: "model.layers.*.mlp.up_proj.weight".
+std::string LayerPattern(const std::string& name) {
+  std::vector<std::string> parts = absl::StrSplit(name, '.');
+  for (std::string& part : parts) {
+    if (part.find_first_not_of("0123456789") == std::string::npos) part = "*";
+  }
+  return absl::StrJoin(parts, ".");
+}
+
+}  // namespace
+
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers) {
-  std::vector<std::string> out;
+  struct Same {
+    std::string first, pattern, outcome;
+    int count;
+  };
+  std::vector<Same> groups;  // in the order of the model; few
   for (const LayerReport& layer : layers) {
     constexpr std::string_view kPrefix = "fallback: ";
     if (!layer.reason.starts_with(kPrefix)) continue;
-    out.push_back(absl::StrCat(layer.name, ": ", layer.scheme, " (", layer.reason.substr(kPrefix.size()), ")"));
+    const std::string pattern = LayerPattern(layer.name),
+                      outcome = absl::StrCat(layer.scheme, " (", layer.reason.substr(kPrefix.size()), ")");
+    const auto same = std::find_if(groups.begin(), groups.end(),
+                                   [&](const Same& g) { return g.pattern == pattern && g.outcome == outcome; });
+    if (same != groups.end()) {
+      ++same->count;
+    } else {
+      groups.push_back({layer.name, pattern, outcome, 1});
+    }
+  }
+  std::vector<std::string> out;
+  for (const Same& g : groups) {
+    out.push_back(g.count == 1 ? absl::StrCat(g.first, ": ", g.outcome)
+                               : absl::StrCat(g.pattern, ", ", g.count, " layers: ", g.outcome));
   }
   return out;
 }

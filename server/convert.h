@@ -53,7 +53,7 @@ void FillTiming(const Timing& timing, v1::Timing& proto);
 void FillModel(const ModelInfo& info, v1::Model& proto);
 void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto);
 absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto);
-// Layers that have not got the scheme that was asked for, with the reason.
+// Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number only.
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
 // "int8", or "int8/bf16" where keys and values differ.
 std::string KvName(const LoadSpec& spec);

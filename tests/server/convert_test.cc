@@ -1,0 +1,35 @@
+#include "server/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace quantd {
+namespace {
+
+LayerReport Layer(std::string name, std::string scheme, std::string reason) {
+  LayerReport layer;
+  layer.name = std::move(name), layer.scheme = std::move(scheme), layer.reason = std::move(reason);
+  return layer;
+}
+
+TEST(FallbacksTest, LayersThatDifferByNumberShareALine) {
+  const std::vector<LayerReport> layers = {
+      Layer("model.layers.0.mlp.up_proj.weight", "bf16", "fallback: K 56"),
+      Layer("model.layers.0.mlp.down_proj.weight", "int8", "default"),
+      Layer("model.layers.1.mlp.up_proj.weight", "bf16", "fallback: K 56"),
+      Layer("model.layers.10.mlp.up_proj.weight", "bf16", "fallback: K 56"),
+      Layer("model.layers.11.mlp.up_proj.weight", "bf16", "fallback: K 40"),
+      Layer("lm_head.weight", "bf16", "fallback: K 56"),
+  };
+  EXPECT_THAT(Fallbacks(layers), ::testing::ElementsAre("model.layers.*.mlp.up_proj.weight, 3 layers: bf16 (K 56)",
+                                                        "model.layers.11.mlp.up_proj.weight: bf16 (K 40)",
+                                                        "lm_head.weight: bf16 (K 56)"));
+}
+
+TEST(FallbacksTest, NumbersWithinANameStay) {
+  EXPECT_THAT(Fallbacks({Layer("a.fc2.weight", "bf16", "fallback: x"), Layer("a.fc1.weight", "bf16", "fallback: x")}),
+              ::testing::ElementsAre("a.fc2.weight: bf16 (x)", "a.fc1.weight: bf16 (x)"));
+}
+
+}  // namespace
+}  // namespace quantd
