@@ -1,27 +1,12 @@
 // No op of the cpu backend allocates: everything it needs was there after Pack.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "kernels/backend.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-// Not inlined: g++ would see malloc meet delete and warn.
-[[gnu::noinline]] void* operator new(size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+#include "tests/testing/allocation_counter.h"
 
 namespace quantd {
 namespace {
@@ -72,7 +57,7 @@ TEST(NoAllocTest, AStepOfOps) {
   std::vector<SampleResult> results(rows.size());
   const int32_t src[] = {0}, dst[] = {1};
 
-  int64_t before = allocations.load();
+  int64_t before = allocation_count.load();
   for (int step = 0; step < 3; ++step) {
     backend->Embedding(ids, *weights[2], x);
     backend->RmsNorm(x, norm, 1e-5f, forms);
@@ -86,7 +71,7 @@ TEST(NoAllocTest, AStepOfOps) {
     backend->Sample(logits, rows, results);
   }
   bool ok = backend->Synchronize().ok();
-  EXPECT_EQ(allocations.load() - before, 0);
+  EXPECT_EQ(allocation_count.load() - before, 0);
   EXPECT_TRUE(ok);
 }
 

@@ -1,27 +1,12 @@
 // A step of a real model allocates nothing, whatever its scheme, cache and activations: Plan made all the room there is.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <numeric>
 #include <string>
 #include <vector>
 
+#include "tests/testing/allocation_counter.h"
 #include "tests/testing/model_harness.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}  // namespace
-
-// Not inlined: g++ would see malloc meet delete and warn.
-[[gnu::noinline]] void* operator new(size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace quantd {
 namespace {
@@ -84,10 +69,10 @@ TEST_P(StepNoAllocTest, NothingBetweenPlanAndSynchronize) {
       LlmRunner& runner = *(*harness)->loaded().runner;
       Batch prefill(0, 0), mixed(12, kPrompt);
       // No warm-up: the first step is held to it too.
-      const int64_t before = allocations.load();
+      const int64_t before = allocation_count.load();
       absl::Status first = runner.Step(prefill.input(), prefill.results);
       absl::Status second = runner.Step(mixed.input(), mixed.results);
-      const int64_t made = allocations.load() - before;
+      const int64_t made = allocation_count.load() - before;
       ASSERT_TRUE(first.ok() && second.ok()) << first << second;
       EXPECT_EQ(made, 0) << Name(kv) << " cache, " << Name(activations) << " activations";
       for (const SampleResult& result : mixed.results) EXPECT_GE(result.token, 0);

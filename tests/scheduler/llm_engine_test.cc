@@ -1,7 +1,5 @@
 #include "scheduler/llm_engine.h"
 
-#include <cstdlib>
-#include <new>
 #include <random>
 
 #include <gmock/gmock.h>
@@ -9,18 +7,7 @@
 
 #include "base/error.h"
 #include "tests/scheduler/fakes.h"
-
-namespace {
-std::atomic<int64_t> news{0};
-}
-// Not inlined: g++ 12 would take the malloc and free inside for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  ++news;
-  if (void* p = std::malloc(n)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "tests/testing/allocation_counter.h"
 
 namespace quantd {
 namespace {
@@ -33,7 +20,7 @@ using testing::ElementsAre;
 TimePoint now{seconds(100)};  // of the manual clock
 int64_t news_at_clock = 0;    // when the engine last looked at it
 TimePoint ManualClock() {
-  news_at_clock = news;
+  news_at_clock = allocation_count;
   return now;
 }
 
@@ -190,7 +177,7 @@ TEST_F(LlmEngineTest, NothingIsAllocatedBetweenPlanAndTheEndOfTheStep) {
   Make(FakeLimits(100, 32));
   int64_t news_after_step = -1, steps = 0;
   runner_->after_step = [&] {
-    news_after_step = news;
+    news_after_step = allocation_count;
     EXPECT_EQ(news_after_step, news_at_clock);  // the engine looks at the clock once Plan has returned
     ++steps;
   };
