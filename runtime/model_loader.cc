@@ -1,6 +1,7 @@
 #include "runtime/model_loader.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 #include "base/status_macros.h"
@@ -46,16 +47,17 @@ struct Assembled {
 
 int64_t BlocksOf(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
-// InvalidArgument: not one block fits.
+// InvalidArgument: not one block fits, or more than ids (int32) can name; so sums of bytes do not overflow.
 absl::StatusOr<KvCacheConfig> CacheConfig(const LlamaConfig& model, int64_t max_context, const LoadSpec& spec) {
   KvCacheConfig config{model.layers, model.kv_heads, model.head_dim, 0, spec.keys, spec.values};
   constexpr int64_t kDefaultMost = int64_t{1} << 30;
   const int64_t bytes = spec.kv_cache_bytes > 0 ? spec.kv_cache_bytes : kDefaultMost;
   config.blocks = bytes / config.bytes_per_block();
   if (spec.kv_cache_bytes == 0) config.blocks = std::min(config.blocks, BlocksOf(max_context) * spec.max_sequences);
-  if (config.blocks >= 1) return config;
-  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens,
-                                                            " tokens takes ", config.bytes_per_block())),
+  constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
+  if (config.blocks >= 1 && config.blocks <= kMostBlocks) return config;
+  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens, " tokens takes ",
+                                                            config.bytes_per_block(), ", expected 1 to ", kMostBlocks, " blocks")),
                     "FIELD_INVALID");
 }
 

@@ -1,5 +1,5 @@
-// What everybody but the worker holds of a loaded language model. Thread-safe. It never blocks on a step and never touches a
-// device.
+// What everybody but the worker holds of a loaded language model. Thread-safe. It never blocks on a step and never
+// touches a device.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ struct QueueLimits {
 };
 
 struct LlmLimits {
-  int64_t max_context = 0;         // tokens of prompt and output together
+  int64_t max_context = 0;  // tokens of prompt and output together
   int64_t vocab_size = 0;
   int64_t kv_blocks = 0, kv_block_tokens = 0;
   int64_t max_sequences = 0, max_batch_tokens = 0;
@@ -53,7 +53,8 @@ class Reservation {
   int64_t tokens_ = 0;
 };
 
-// What a request's owner may say to the engine afterwards. Posting never blocks and never fails; after OnDone it does nothing.
+// What a request's owner may say to the engine afterwards. Posting never blocks and never fails; after OnDone it does
+// nothing.
 class RequestControl {
  public:
   virtual ~RequestControl() = default;
@@ -68,17 +69,18 @@ class LlmHandle {
   virtual const std::string& revision() const = 0;  // of the checkpoint
   virtual const LlmLimits& limits() const = 0;
   virtual const TextCodec& codec() const = 0;
-  // Takes a place for a request of about `estimated_tokens` prompt tokens, before any work. ResourceExhausted QUEUE_FULL or
-  // TOKEN_BUDGET with a retry delay; Unavailable DRAINING.
+  // Takes a place for a request of about `estimated_tokens` prompt tokens, before any work. ResourceExhausted
+  // QUEUE_FULL or TOKEN_BUDGET with a retry delay; InvalidArgument CONTEXT_TOO_LONG or FailedPrecondition
+  // EXCEEDS_CAPACITY where an empty queue would not take it either; Unavailable DRAINING.
   virtual absl::StatusOr<Reservation> Reserve(int64_t estimated_tokens) = 0;
   // Corrects the reservation to the exact prompt length and hands the request to the worker. InvalidArgument
   // CONTEXT_TOO_LONG, FailedPrecondition EXCEEDS_CAPACITY, ResourceExhausted TOKEN_BUDGET, DeadlineExceeded
   // EXPIRED_IN_QUEUE, Unavailable DRAINING: then the sink hears nothing. After OK the sink hears OnDone once.
   virtual absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation reservation, LlmRequest request,
                                                                  std::shared_ptr<LlmSink> sink) = 0;
-  // A request whose end no sink heard (refused by Reserve or Submit, bad text, cancelled while tokenizing) is counted and
-  // logged through here by its caller, once; Reserve and Submit themselves only report OnRejected. So every request is
-  // counted once.
+  // A request whose end no sink heard (refused by Reserve or Submit, bad text, cancelled while tokenizing) is counted
+  // and logged through here by its caller, once; Reserve and Submit themselves only report OnRejected. So every request
+  // is counted once.
   virtual void RecordEnded(const LlmRequest& request, const absl::Status& status) = 0;
   virtual EngineLoad load() const = 0;
 

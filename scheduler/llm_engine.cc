@@ -84,7 +84,8 @@ LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runne
   const size_t tokens = static_cast<size_t>(limits.max_batch_tokens);
   const size_t sequences = static_cast<size_t>(limits.max_sequences);
   // A table is never longer than the pool, whatever context the model claims.
-  const int64_t blocks = std::min((limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens, limits.kv_blocks);
+  const int64_t blocks =
+      std::min((limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens, limits.kv_blocks);
   token_ids_.resize(tokens);
   positions_.resize(tokens);
   seq_starts_.resize(sequences + 1);
@@ -124,7 +125,10 @@ void LlmEngine::Submit(LlmSubmission submission) {
 
 void LlmEngine::Cancel(SequenceId id) { Finish(scheduler_.On(Cancelled{id}), absl::OkStatus()); }
 
-void LlmEngine::ReaderReady(SequenceId id) { scheduler_.On(quantd::ReaderReady{id}); }
+void LlmEngine::ReaderReady(SequenceId id) {
+  scheduler_.On(quantd::ReaderReady{id});
+  Publish(clock_(), /*stepped=*/false);
+}
 
 void LlmEngine::Tick(TimePoint now) {
   const Actions actions = scheduler_.Tick(now);

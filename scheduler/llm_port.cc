@@ -20,6 +20,12 @@ bool TakeUpTo(std::atomic<int64_t>& value, int64_t amount, int64_t limit) {
   return true;
 }
 
+absl::Status OverQueue(const std::string& tokens, const QueueLimits& queue) {
+  return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                        "prompt of ", tokens, " tokens can never fit into the queue's ", queue.max_waiting_tokens)),
+                    "EXCEEDS_CAPACITY");
+}
+
 }  // namespace
 
 Reservation& Reservation::operator=(Reservation&& o) noexcept {
@@ -49,6 +55,16 @@ void RequestSignals::Deliver() {
 absl::StatusOr<Reservation> LlmPort::Reserve(int64_t estimated_tokens) {
   estimated_tokens = std::max<int64_t>(estimated_tokens, 0);
   if (draining_) return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
+  if (estimated_tokens > options_.limits.queue.max_waiting_tokens) {  // to try again would not help
+    if (estimated_tokens > options_.limits.max_context) {
+      return Refuse(WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of about ", estimated_tokens,
+                                                                       " tokens exceeds the context of ",
+                                                                       options_.limits.max_context)),
+                               "CONTEXT_TOO_LONG"),
+                    "too_large");
+    }
+    return Refuse(OverQueue(absl::StrCat("about ", estimated_tokens), options_.limits.queue), "too_large");
+  }
   if (!TakeUpTo(waiting_requests_, 1, options_.limits.queue.max_waiting_requests)) {
     return Refuse(
         WithRetryAfter(
@@ -140,6 +156,9 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
                        " can never fit in the KV cache of ", limits.kv_blocks * limits.kv_block_tokens, " tokens")),
                    "EXCEEDS_CAPACITY"),
         "too_large");
+  }
+  if (prompt > limits.queue.max_waiting_tokens) {
+    return Refuse(OverQueue(absl::StrCat(prompt), limits.queue), "too_large");
   }
   if (request.deadline && *request.deadline <= now) {
     return Refuse(WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),

@@ -107,12 +107,14 @@ absl::Status Registry::Load(const std::string& name, const LoadSpec& spec, const
     entry.info.spec = spec;
     entry.info.queue = queue;
     entry.info.device = worker_->device().id;
-    to_load_.push_back(name);
     ++loading_;
     info = entry.info;
-    changed_.NotifyAll();
   }
   if (hooks_.on_change) hooks_.on_change(info);
+  // Only now, so that nobody hears of a later state before this one.
+  MutexLock lock(mutex_);
+  to_load_.push_back(name);
+  changed_.NotifyAll();
   return absl::OkStatus();
 }
 

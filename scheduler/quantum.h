@@ -31,7 +31,6 @@ class FairShares {
  public:
   // The engine's quantum at this class took so long.
   void Charge(int engine, Priority priority, double seconds);
-  void Remove(int engine) { virtual_time_.erase(engine); }
 
  private:
   friend int PickQuantum(std::span<const Offer> offers, FairShares& shares);

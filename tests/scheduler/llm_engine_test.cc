@@ -410,6 +410,25 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
   EXPECT_EQ(sink->done(), 1);
 }
 
+TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
+  LlmLimits limits = FakeLimits(100);  // a context of 512
+  limits.queue.max_waiting_tokens = 100;
+  Make(limits);
+  LlmPort& port = *engine_->port();
+  const absl::Status more = port.Reserve(101).status(), most = port.Reserve(int64_t{1} << 40).status();
+  EXPECT_EQ(more.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetReason(more), "EXCEEDS_CAPACITY");
+  EXPECT_EQ(most.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetReason(most), "CONTEXT_TOO_LONG");
+  auto place = port.Reserve(1);
+  const absl::Status exact =
+      port.Submit(std::move(*place), Request(101, 1), std::make_shared<RecordingSink>()).status();
+  EXPECT_EQ(GetReason(exact), "EXCEEDS_CAPACITY");
+  for (const absl::Status& status : {more, most, exact}) EXPECT_FALSE(GetRetryAfter(status));
+  EXPECT_EQ(observer_->rejected["too_large"], 3);
+  EXPECT_TRUE(port.Reserve(100).ok()) << "all places were given back";
+}
+
 TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   LlmLimits limits = FakeLimits(/*blocks=*/10);  // 40 tokens
   limits.max_context = 60;
@@ -450,6 +469,19 @@ TEST_F(LlmEngineTest, RecordEndedCountsARequestThatNeverReachedTheWorker) {
   engine_->port()->RecordEnded(r, WithReason(absl::InvalidArgumentError("no"), "FIELD_INVALID"));
   EXPECT_EQ(observer_->ended[r.id], 1);
   EXPECT_EQ(observer_->reasons["FIELD_INVALID"], 1);
+}
+
+TEST_F(LlmEngineTest, AReaderThatIsReadyAgainIsWorkThatWaits) {
+  Make(FakeLimits(10));
+  auto sink = std::make_shared<RecordingSink>();
+  sink->on_delta = [] { return LlmSink::Flow::kFull; };
+  auto control = Submit(Request(3, 9), sink);
+  RunToTheEnd();
+  EXPECT_EQ(engine_->port()->step_age(), Duration::zero());
+  control->ReaderReady();
+  Deliver();
+  now += seconds(4);  // and no step comes
+  EXPECT_EQ(engine_->port()->step_age(), seconds(4));
 }
 
 TEST_F(LlmEngineTest, StepAgeGrowsOnlyWhileWorkWaits) {

@@ -1,6 +1,8 @@
 // The registry with a tiny real model: load, find, serve, drain.
 #include "scheduler/model_registry.h"
 
+#include <limits>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,6 +84,53 @@ TEST_F(ModelRegistryTest, LoadsAModelThatReportsThePlannedBytesAndServes) {
   EXPECT_TRUE(sink->status.ok()) << sink->status;
   EXPECT_EQ(sink->ids.size(), 5u);
   EXPECT_EQ(registry_->last_step_age("tiny"), Duration::zero());
+}
+
+TEST_F(ModelRegistryTest, StatesAreToldInTheirOrder) {
+  // Whoever hears "loading" takes its time; a load that had begun would end meanwhile and be told first.
+  Mutex mutex;
+  CondVar changed;
+  std::vector<ModelState> told;
+  bool begun = false;
+  ModelRegistry::Hooks hooks;
+  hooks.make_observer = [&](const std::string&) {
+    MutexLock lock(mutex);
+    begun = true;
+    changed.NotifyAll();
+    return observer_;
+  };
+  hooks.on_change = [&](const ModelInfo& info) {
+    MutexLock lock(mutex);
+    if (info.state == ModelState::kLoading) {
+      const TimePoint until = Now() + std::chrono::milliseconds(200);
+      while (!begun && changed.WaitUntil(mutex, until)) {
+      }
+      EXPECT_FALSE(begun);
+    }
+    told.push_back(info.state);
+  };
+  registry_ = *ModelRegistry::Create({.backend = "cpu", .backend_options = {}, .memory_budget_bytes = 0}, hooks);
+  LoadTiny(Spec());
+  registry_.reset();
+  EXPECT_THAT(told, ::testing::ElementsAre(ModelState::kLoading, ModelState::kReady));
+}
+
+TEST_F(ModelRegistryTest, AContextWithNoRoomForAnAnswerIsRefused) {
+  LoadSpec spec = Spec();
+  spec.max_context = 1;
+  ASSERT_TRUE(registry_->Load("narrow", spec, {}).ok());
+  const absl::Status status = registry_->WaitUntilLoaded();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("max_context 1: expected at least 2"));
+}
+
+TEST_F(ModelRegistryTest, AnAbsurdCacheIsRefusedAndDoesNotOverflow) {
+  LoadSpec spec = Spec();
+  spec.kv_cache_bytes = std::numeric_limits<int64_t>::max();
+  const absl::Status plan = registry_->Plan(spec).status();
+  EXPECT_EQ(plan.code(), absl::StatusCode::kInvalidArgument) << plan;
+  ASSERT_TRUE(registry_->Load("huge", spec, {}).ok());
+  EXPECT_EQ(registry_->WaitUntilLoaded().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(ModelRegistryTest, NamesAreFoundOrNot) {
