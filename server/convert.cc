@@ -240,10 +240,7 @@ absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_v
 
 int64_t EstimatePromptTokens(const v1::GenerateRequest& proto) {
   if (proto.has_tokens()) return proto.tokens().ids_size();
-  size_t bytes = proto.text().size();
-  for (const v1::ChatMessage& m : proto.chat().messages())
-    bytes += m.content().size() + 16;  // 16: the template's share
-  for (const v1::Tool& t : proto.chat().tools()) bytes += t.description().size() + t.parameters_json_schema().size();
+  const size_t bytes = proto.has_chat() ? proto.chat().ByteSizeLong() : proto.text().size();
   return static_cast<int64_t>(bytes / 4 + 1);
 }
 

@@ -31,8 +31,6 @@ namespace quantd {
 namespace {
 
 constexpr size_t kMaxWaitingTexts = 1024, kMaxWaitingPlans = 4;
-// What may still be on its way to clients when all requests have ended.
-constexpr std::chrono::seconds kFlushTime{2};
 
 class DaemonImpl final : public Daemon {
  public:
@@ -80,10 +78,13 @@ class DaemonImpl final : public Daemon {
     draining_ = true;
     health_.BeginShutdown();
     registry_->Drain(deadline);
-    StopListening(std::chrono::system_clock::now() + kFlushTime);
+    generation_->streams().WaitUntilNone(deadline);  // whose engines are done but whose readers are not
+    StopListening(std::chrono::system_clock::now() +
+                  std::chrono::duration_cast<std::chrono::system_clock::duration>(options_.flush_time));
   }
   void StopNow() override {
     draining_ = true;
+    generation_->streams().Stop();
     registry_->Drain(Now());
   }
 

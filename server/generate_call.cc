@@ -25,6 +25,11 @@ bool IsTheDeadline(TimePoint now, TimePoint arrival, TimePoint deadline) {
   return now + slack >= deadline;
 }
 
+absl::Status ExpiredError() {
+  return WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),
+                    "EXPIRED_IN_QUEUE");
+}
+
 }  // namespace
 
 GenerateCall::GenerateCall(const GenerateDeps& deps, EventWriter& writer, const v1::RequestOptions& options,
@@ -45,10 +50,7 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
   }
   handle_ = *std::move(handle);
   if (!options_status_.ok()) return Fail(options_status_);
-  if (record_.deadline.has_value() && *record_.deadline <= Now()) {
-    return Fail(WithReason(absl::DeadlineExceededError("the deadline passed before the request was accepted"),
-                           "EXPIRED_IN_QUEUE"));
-  }
+  if (Expired()) return Fail(ExpiredError());
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
   if (!parsed.ok()) return Fail(parsed.status());
   parsed_ = *std::move(parsed);
@@ -71,6 +73,10 @@ void GenerateCall::Encode() {
     if (cancelled_) reservation_ = Reservation();
   }
   if (!reservation_.held()) return Fail(WithReason(absl::CancelledError("cancelled by the client"), "CLIENT"));
+  if (Expired()) {
+    reservation_ = Reservation();
+    return Fail(ExpiredError());
+  }
   if (absl::Status status = EncodePrompt(); !status.ok()) {
     reservation_ = Reservation();
     return Fail(status);

@@ -47,6 +47,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
  private:
   void Encode();  // codec pool
   absl::Status EncodePrompt();
+  bool Expired() const { return record_.deadline.has_value() && *record_.deadline <= Now(); }
   void Fail(const absl::Status& status);  // no sink has heard, or will hear, of this request
 
   // LlmSink, on the worker thread.

@@ -25,9 +25,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
                             public Outbox::Stream,
                             public EventWriter {
  public:
-  StreamReactor(const GenerateDeps& deps, Outbox::Limits limits, grpc::CallbackServerContext& context,
-                const v1::GenerateRequest& request)
-      : outbox_(*this, limits) {
+  StreamReactor(const GenerateDeps& deps, LiveStreams& streams, Outbox::Limits limits,
+                grpc::CallbackServerContext& context, const v1::GenerateRequest& request)
+      : streams_(streams), outbox_(*this, limits) {
+    streams_.Add();
     const TimePoint now = Now();
     call_ = std::make_shared<GenerateCall>(deps, *this, request.options(), now, Deadline(context, now));
     context.AddTrailingMetadata("request-id", call_->id());
@@ -40,7 +41,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
     call_->Cancel();
     outbox_.Abandon();
   }
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    streams_.Remove();
+    delete this;
+  }
 
   void StartWrite(const v1::GenerateEvent* event) override {
     grpc::ServerWriteReactor<v1::GenerateEvent>::StartWrite(event);
@@ -53,6 +57,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
   LlmSink::Flow Write(v1::GenerateEvent event) override { return outbox_.Push(std::move(event)); }
   void Close(const absl::Status& status) override { outbox_.Close(status); }
 
+  LiveStreams& streams_;
   Outbox outbox_;
   std::shared_ptr<GenerateCall> call_;
 };
@@ -130,6 +135,11 @@ absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& reques
 absl::Status Detokenize(ModelRegistry& registry, const v1::DetokenizeRequest& request,
                         v1::DetokenizeResponse& response) {
   QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
+  if (request.ids_size() > kMaxDetokenizeIds) {
+    return WithField(absl::InvalidArgumentError(
+                         absl::StrCat("ids: has ", request.ids_size(), ", expected at most ", kMaxDetokenizeIds)),
+                     "ids");
+  }
   QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), handle->limits().vocab_size, "ids"));
   response.set_text(handle->codec().Decode(ids, /*skip_special_tokens=*/false));
   return absl::OkStatus();
@@ -152,6 +162,29 @@ grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const Gen
 
 }  // namespace
 
+void LiveStreams::Add() {
+  MutexLock lock(mutex_);
+  ++live_;
+}
+
+void LiveStreams::Remove() {
+  MutexLock lock(mutex_);
+  if (--live_ == 0) changed_.NotifyAll();
+}
+
+void LiveStreams::WaitUntilNone(TimePoint deadline) {
+  MutexLock lock(mutex_);
+  while (live_ > 0 && !stopped_) {
+    if (!changed_.WaitUntil(mutex_, deadline)) return;
+  }
+}
+
+void LiveStreams::Stop() {
+  MutexLock lock(mutex_);
+  stopped_ = true;
+  changed_.NotifyAll();
+}
+
 grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* context,
                                                       const v1::GenerateRequest* request,
                                                       v1::GenerateResponse* response) {
@@ -160,7 +193,7 @@ grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContex
 
 grpc::ServerWriteReactor<v1::GenerateEvent>* GenerationService::GenerateStream(grpc::CallbackServerContext* context,
                                                                                const v1::GenerateRequest* request) {
-  return new StreamReactor(deps_, outbox_, *context, *request);
+  return new StreamReactor(deps_, streams_, outbox_, *context, *request);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* context,

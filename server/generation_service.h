@@ -3,11 +3,29 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "base/clock.h"
+#include "base/mutex.h"
 #include "quantd/v1/generation.grpc.pb.h"
 #include "server/generate_call.h"
 #include "server/outbox.h"
 
 namespace quantd {
+
+// Streams that have not ended, so that a drain can wait for those that are still being read.
+class LiveStreams {
+ public:
+  void Add() QD_EXCLUDES(mutex_);
+  void Remove() QD_EXCLUDES(mutex_);
+  // Until there is none, the deadline, or Stop.
+  void WaitUntilNone(TimePoint deadline) QD_EXCLUDES(mutex_);
+  void Stop() QD_EXCLUDES(mutex_);  // no wait from now on
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  int live_ QD_GUARDED_BY(mutex_) = 0;
+  bool stopped_ QD_GUARDED_BY(mutex_) = false;
+};
 
 class GenerationService final : public v1::Generation::CallbackService {
  public:
@@ -24,9 +42,12 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
                                   v1::ScoreResponse* response) override;
 
+  LiveStreams& streams() { return streams_; }
+
  private:
   const GenerateDeps deps_;
   const Outbox::Limits outbox_;
+  LiveStreams streams_;
 };
 
 }  // namespace quantd

@@ -13,6 +13,7 @@
 
 #include "base/mutex.h"
 #include "base/strings.h"
+#include "scheduler/memory_budget.h"
 #include "server/convert.h"
 #include "server/process_memory.h"
 #include "server/request_log.h"
@@ -310,7 +311,7 @@ std::string Metrics::Scrape(const ModelRegistry& registry) {
   }
   const Labels device{{"device", device_id_}, {"device_uuid", ""}};
   const int64_t used = ResidentBytes();
-  f.device_total.Add(device).Set(static_cast<double>(MemoryLimitBytes()));
+  f.device_total.Add(device).Set(static_cast<double>(MachineMemoryLimit()));
   f.device_used.Add(device).Set(static_cast<double>(used));
   f.device_unattributed.Add(device).Set(static_cast<double>(used - attributed));
   return prometheus::TextSerializer().Serialize(f.registry.Collect());

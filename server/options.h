@@ -36,6 +36,7 @@ struct ServerOptions {
   int codec_threads = 2;
   Outbox::Limits outbox;
   Duration drain_timeout = std::chrono::seconds(30);
+  Duration flush_time = std::chrono::seconds(2);  // after a drain, for what is still on its way to clients
   std::string ready_file;
   LogLevel log_level = LogLevel::kInfo;
 };

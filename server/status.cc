@@ -32,9 +32,21 @@ std::string ReasonOf(const absl::Status& status) {
   }
 }
 
+namespace {
+// Messages quote what clients and files say. A client takes 8 KiB of trailers by default, which hold the message three
+// times, escaped: more would reach it as another error.
+std::string Bounded(absl::string_view message) {
+  constexpr size_t kMaxBytes = 1024;
+  if (message.size() <= kMaxBytes) return std::string(message);
+  size_t end = kMaxBytes;
+  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;  // whole UTF-8
+  return absl::StrCat(message.substr(0, end), "…");
+}
+}  // namespace
+
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  std::string message(status.message());
+  const std::string message = Bounded(status.message());
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
   details.set_message(message);

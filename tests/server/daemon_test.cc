@@ -19,6 +19,7 @@
 #include "quantd/v1/diffusion.grpc.pb.h"
 #include "quantd/v1/generation.grpc.pb.h"
 #include "quantd/v1/models.grpc.pb.h"
+#include "server/convert.h"
 #include "server/status.h"
 #include "tests/server/fakes.h"
 
@@ -35,10 +36,11 @@ using ::testing::Not;
 class DaemonTest : public ::testing::Test {
  protected:
   void SetUp() override { Start(Outbox::Limits{}); }
-  void Start(Outbox::Limits outbox) {
+  void Start(Outbox::Limits outbox, Duration flush_time = ServerOptions().flush_time) {
     ServerOptions options;
     options.listen.port = options.metrics_listen.port = 0;
     options.outbox = outbox;
+    options.flush_time = flush_time;
     options.ready_file = ::testing::TempDir() + "/quantd_ready";
     options.models.push_back({"tiny", {}, {}});
     options.models[0].spec.path = quantd::testing::TinyModelPath();
@@ -461,7 +463,8 @@ TEST_F(DaemonTest, ModelsAreListedAndPlanned) {
 
 class SlowReaderTest : public DaemonTest {
  protected:
-  void SetUp() override { Start({.messages = 8, .bytes = 1 << 20}); }
+  // No flush time: a drain cuts what it did not wait for.
+  void SetUp() override { Start({.messages = 8, .bytes = 1 << 20}, {}); }
 };
 
 TEST_F(SlowReaderTest, PausesItsOwnSequenceAndLosesNothing) {
@@ -487,6 +490,71 @@ TEST_F(SlowReaderTest, PausesItsOwnSequenceAndLosesNothing) {
   ASSERT_TRUE(reader->Read(&event));
   EXPECT_TRUE(event.has_finished());
   EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(SlowReaderTest, ADrainWaitsForWhoStillReadsUnlessItIsCutShort) {
+  constexpr int kMessages = 300;  // of 64 KiB: more than flow control lets through unread
+  for (const bool cut : {false, true}) {
+    grpc::ClientContext context;
+    auto reader = generation_->GenerateStream(&context, TextRequest());
+    Submitted s = handle_->Next();
+    for (int i = 0; i < kMessages; ++i) s.sink->OnDelta({std::string(65536, 'x'), {}});
+    s.sink->OnDone(absl::OkStatus(), {}, {});
+    const TimePoint begin = Now();
+    std::jthread drain([&] { daemon_->Drain(std::chrono::seconds(60)); });
+    ASSERT_TRUE(registry_->drained.Wait());
+    v1::GenerateEvent event;
+    int got = 0;
+    if (cut) {
+      daemon_->StopNow();
+      drain.join();
+      EXPECT_LT(Now() - begin, std::chrono::seconds(30));
+    }
+    while (reader->Read(&event) && event.has_delta()) ++got;
+    EXPECT_EQ(reader->Finish().ok(), !cut);
+    if (cut) return;
+    EXPECT_TRUE(event.has_finished());
+    EXPECT_EQ(got, kMessages);
+    drain.join();
+    SetUp();
+  }
+}
+
+TEST_F(DaemonTest, AnErrorThatQuotesAHugeNameReachesTheClient) {
+  for (const char* unit : {"x", "\xC3\xA9"}) {
+    std::string name;
+    while (name.size() < 100'000) name += unit;
+    registry_->find_status = WithReason(absl::NotFoundError("no such model " + name), "MODEL_NOT_FOUND");
+    v1::GenerateRequest request = TextRequest();
+    request.set_model(name);
+    const grpc::Status status = Refused(request);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND) << status.error_message();
+    EXPECT_EQ(ReadDetails(status).reason, "MODEL_NOT_FOUND");
+    EXPECT_THAT(status.error_message(), HasSubstr("no such model " + std::string(unit)));
+  }
+}
+
+TEST_F(DaemonTest, EveryPartOfAChatCountsAgainstTheQueue) {
+  const std::string kilo(4000, 'x');
+  v1::GenerateRequest request;
+  v1::ChatMessage& message = *request.mutable_chat()->add_messages();
+  EXPECT_LT(EstimatePromptTokens(request), 100);
+  message.add_tool_calls()->set_arguments_json(kilo);
+  EXPECT_GE(EstimatePromptTokens(request), 1000);
+  message.set_role(kilo);
+  EXPECT_GE(EstimatePromptTokens(request), 2000);
+  (*request.mutable_chat()->mutable_template_args()->mutable_fields())["a"].set_string_value(kilo);
+  EXPECT_GE(EstimatePromptTokens(request), 3000);
+}
+
+TEST_F(DaemonTest, DetokenizeBoundsItsIds) {
+  grpc::ClientContext context;
+  v1::DetokenizeRequest request;
+  for (int i = 0; i <= kMaxDetokenizeIds; ++i) request.add_ids(1);
+  v1::DetokenizeResponse response;
+  const grpc::Status status = generation_->Detokenize(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(ReadDetails(status).fields[0].first, "ids");
 }
 
 // Name → label names, of every sample of a /metrics text ("le" aside).

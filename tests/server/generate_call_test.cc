@@ -1,0 +1,99 @@
+// What becomes of a request that waits for the codec pool, with the test as its engine and a pool that the test holds.
+#include "server/generate_call.h"
+
+#include <gtest/gtest.h>
+
+#include "server/status.h"
+#include "tests/server/fakes.h"
+
+namespace quantd {
+namespace {
+using quantd::testing::Event;
+using quantd::testing::FakeRegistry;
+
+class RecordingWriter final : public EventWriter {
+ public:
+  LlmSink::Flow Write(v1::GenerateEvent) override { return LlmSink::Flow::kReady; }
+  void Close(const absl::Status& s) override {
+    status = s;
+    closed.Set();
+  }
+  Event closed;
+  absl::Status status;  // after closed
+};
+
+class NoObserver final : public EngineObserver {
+ public:
+  void OnRejected(std::string_view) override {}
+  void OnStarted(Priority, Duration) override {}
+  void OnFirstToken(Duration) override {}
+  void OnInterToken(Duration) override {}
+  void OnPrefixLookup(int64_t, int64_t) override {}
+  void OnPreempted(int64_t) override {}
+  void OnStep(StepPhase, int64_t, int64_t, Duration) override {}
+  void OnEnded(const RequestRecord&) override {}
+  void OnGauges(const EngineGauges&) override {}
+};
+
+class CodecQueueTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(registry_.Load("tiny", {}, {}).ok());
+    ASSERT_TRUE(pool_.Post([this] {
+      held_.Set();
+      release_.Wait();
+    }));
+    ASSERT_TRUE(held_.Wait());  // its queue is empty now
+  }
+  std::shared_ptr<GenerateCall> Start(std::optional<TimePoint> deadline) {
+    v1::GenerateRequest request;
+    request.set_text("hello");
+    auto call = std::make_shared<GenerateCall>(deps_, writer_, request.options(), Now(), deadline);
+    call->Start(request);
+    return call;
+  }
+  // It ended without the engine: its place is free and it was counted once.
+  void ExpectEnded(absl::StatusCode code, const char* reason) {
+    ASSERT_TRUE(writer_.closed.Wait());
+    EXPECT_EQ(writer_.status.code(), code);
+    EXPECT_EQ(ReasonOf(writer_.status), reason);
+    EXPECT_EQ(writer_.closed.count(), 1);
+    EXPECT_EQ(registry_.handle->submitted.count(), 0);
+    EXPECT_EQ(registry_.handle->held(), 0);
+    ASSERT_EQ(registry_.handle->ended.size(), 1u);
+    EXPECT_EQ(registry_.handle->ended[0].second.code(), code);
+  }
+
+  FakeRegistry registry_{{.make_observer = [](const std::string&) { return std::make_shared<NoObserver>(); },
+                          .on_change = [](const ModelInfo&) {}}};
+  Event held_, release_;
+  RecordingWriter writer_;
+  WorkPool pool_{1, 1};
+  GenerateDeps deps_{registry_, pool_, [](const LlmRequest&, const absl::Status&) {}};
+};
+
+TEST_F(CodecQueueTest, ADeadlineThatPassesThereEndsTheRequestUntokenized) {
+  const TimePoint deadline = Now() + std::chrono::milliseconds(5);
+  Start(deadline);
+  while (Now() <= deadline) {
+  }
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kDeadlineExceeded, "EXPIRED_IN_QUEUE");
+}
+
+TEST_F(CodecQueueTest, ACancelThereEndsTheRequestUntokenized) {
+  Start(std::nullopt)->Cancel();
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
+}
+
+TEST_F(CodecQueueTest, AFullQueueRefuses) {
+  ASSERT_TRUE(pool_.Post([] {}));
+  Start(std::nullopt);
+  ExpectEnded(absl::StatusCode::kResourceExhausted, "QUEUE_FULL");
+  EXPECT_TRUE(GetRetryAfter(writer_.status).has_value());
+  release_.Set();
+}
+
+}  // namespace
+}  // namespace quantd
