@@ -10,8 +10,6 @@ using Duration = std::chrono::steady_clock::duration;
 
 inline TimePoint Now() { return std::chrono::steady_clock::now(); }
 inline double ToSeconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-inline Duration FromSeconds(double s) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
-}
+inline Duration FromSeconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
 
 }  // namespace quantd

@@ -20,7 +20,9 @@ std::string Get(const absl::Status& status, const char* key) {
 }
 }  // namespace
 
-absl::Status WithReason(absl::Status status, std::string_view reason) { return With(std::move(status), kReason, reason); }
+absl::Status WithReason(absl::Status status, std::string_view reason) {
+  return With(std::move(status), kReason, reason);
+}
 absl::Status WithField(absl::Status status, std::string_view path) { return With(std::move(status), kField, path); }
 absl::Status WithRetryAfter(absl::Status status, Duration delay) {
   auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(delay).count();

@@ -1,5 +1,5 @@
-// What an absl::Status says beyond its code: a machine-readable reason, the field at fault, when to try again. They travel as
-// status payloads from where the error arises to the one place that turns them into gRPC details.
+// What an absl::Status says beyond its code: a machine-readable reason, the field at fault, when to try again. They
+// travel as status payloads from where the error arises to the one place that turns them into gRPC details.
 #pragma once
 
 #include <optional>

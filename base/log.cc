@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <ctime>
 #include <cstdio>
+#include <ctime>
 #include <string>
 
 namespace quantd {

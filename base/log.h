@@ -1,4 +1,5 @@
-// Log lines on standard error: time (UTC, wall clock), level, message of key=value pairs. Thread-safe; one write a line.
+// Log lines on standard error: time (UTC, wall clock), level, message of key=value pairs. Thread-safe; one write a
+// line.
 #pragma once
 
 #include <string_view>

@@ -6,10 +6,10 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
-#define QD_RETURN_IF_ERROR(expr)                       \
-  do {                                                 \
-    ::absl::Status qd_status_ = (expr);                \
-    if (!qd_status_.ok()) return qd_status_;           \
+#define QD_RETURN_IF_ERROR(expr)             \
+  do {                                       \
+    ::absl::Status qd_status_ = (expr);      \
+    if (!qd_status_.ok()) return qd_status_; \
   } while (false)
 
 #define QD_CONCAT_INNER(a, b) a##b

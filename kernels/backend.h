@@ -2,11 +2,11 @@
 //
 // Threads: one backend belongs to one thread (the worker). Ops are asynchronous in principle: results are valid after
 // Synchronize. Errors: an op that finds its arguments wrong or its device failing records the first error; later ops do
-// nothing; Synchronize returns it and clears it. Precision: activations are f32 or bf16 (all operands of a call agree unless
-// said), accumulation is f32, logits are f32. Results of a row never depend on the other rows of the call.
+// nothing; Synchronize returns it and clears it. Precision: activations are f32 or bf16 (all operands of a call agree
+// unless said), accumulation is f32, logits are f32. Results of a row never depend on the other rows of the call.
 //
-// Dry run: a backend made with `dry_run` computes nothing and allocates nothing, but Allocate and Pack count what they would
-// have taken, by the same code. Ops check shapes and return.
+// Dry run: a backend made with `dry_run` computes nothing and allocates nothing, but Allocate and Pack count what they
+// would have taken, by the same code. Ops check shapes and return.
 #pragma once
 
 #include <array>
@@ -51,7 +51,7 @@ class DeviceWeight {
   const QuantScheme& scheme() const { return scheme_; }
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
-  int64_t bytes() const { return bytes_; }                  // of its buffers, padding included
+  int64_t bytes() const { return bytes_; }                   // of its buffers, padding included
   std::string_view layout_id() const { return layout_id_; }  // names layout and version: "cpu.int4.n32.v1"
 
  protected:
@@ -82,9 +82,9 @@ struct LinearArgs {
 enum class RopeStyle : uint8_t { kHalves };  // pairs (i, i + D/2), as HF Llama; GGUF's q/k are un-permuted at load
 
 struct BackendOptions {
-  int threads = 0;         // 0 = as many as the affinity mask and the cgroup quota allow
+  int threads = 0;  // 0 = as many as the affinity mask and the cgroup quota allow
   bool dry_run = false;
-  std::string isa;         // cpu: "" = the best there is, capped by the environment's QUANTD_CPU_ISA; "portable", "avx2"
+  std::string isa;  // cpu: "" = the best there is, capped by the environment's QUANTD_CPU_ISA; "portable", "avx2"
 };
 
 class Backend {
@@ -111,9 +111,9 @@ class Backend {
   virtual void Linear(const Activation& x, const DeviceWeight& w, const LinearArgs& args, const Tensor& out) = 0;
   // out[T, K] = rows `ids` (i32 [T]) of the table, dequantized. The table may be the DeviceWeight of a tied head.
   virtual void Embedding(const Tensor& ids, const DeviceWeight& table, const Tensor& out) = 0;
-  // x[T, K] * rsqrt(mean(x^2) + eps) * weight (f32 [K]). Writes whichever forms `out` has; the quantized form is made from
-  // the values as rounded to their dtype, whether or not they are asked for (out.values' dtype, else x's). x may be f32 with
-  // bf16 out.values: a residual stream keeps its precision.
+  // x[T, K] * rsqrt(mean(x^2) + eps) * weight (f32 [K]). Writes whichever forms `out` has; the quantized form is made
+  // from the values as rounded to their dtype, whether or not they are asked for (out.values' dtype, else x's). x may
+  // be f32 with bf16 out.values: a residual stream keeps its precision.
   virtual void RmsNorm(const Tensor& x, const Tensor& weight, float eps, const Activation& out) = 0;
   // out[T, F] = act(gate) * up, gate_up = [T, 2F]: gate in the first F columns, up in the last.
   virtual void GatedActivation(ActivationKind kind, const Tensor& gate_up, const Activation& out) = 0;
@@ -121,13 +121,14 @@ class Backend {
   virtual void Rope(RopeStyle style, const Tensor& cos_sin, const Tensor& positions, const Tensor& x) = 0;
   // Writes k, v [T, H_kv, D] of the batch's tokens into their slots.
   virtual void AppendKv(const Tensor& k, const Tensor& v, const RaggedBatch& batch, const PagedKv& kv) = 0;
-  // Causal attention of q [T, H, D] over the cache alone, which holds the step's own keys already: token at position p reads
-  // positions 0..p. H is a multiple of H_kv. out.values is [T, H*D].
+  // Causal attention of q [T, H, D] over the cache alone, which holds the step's own keys already: token at position p
+  // reads positions 0..p. H is a multiple of H_kv. out.values is [T, H*D].
   virtual void PagedAttention(const Tensor& q, const PagedKv& kv, const RaggedBatch& batch, float scale,
                               const Activation& out) = 0;
   // out[i] = x[rows[i]], rows i32 [R].
   virtual void GatherRows(const Tensor& x, const Tensor& rows, const Tensor& out) = 0;
-  // Copies KV block src[i] over dst[i] (both i32, on the host) in one layer's cache: a forked sequence's partial last block.
+  // Copies KV block src[i] over dst[i] (both i32, on the host) in one layer's cache: a forked sequence's partial last
+  // block.
   virtual void CopyKvBlocks(const PagedKv& kv, std::span<const int32_t> src, std::span<const int32_t> dst) = 0;
   // logits f32 [R, V]; results[i] of row i, valid on return.
   virtual void Sample(const Tensor& logits, SamplingRows rows, std::span<SampleResult> results) = 0;
@@ -137,7 +138,8 @@ class Backend {
   virtual void Free(void* data, int64_t bytes, MemoryTag tag) = 0;  // called by ~Buffer
 };
 
-// kind "cpu" or "reference". InvalidArgument: an unknown kind or instruction set; Unavailable: one that this machine lacks.
+// kind "cpu" or "reference". InvalidArgument: an unknown kind or instruction set; Unavailable: one that this machine
+// lacks.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(std::string_view kind, const BackendOptions& options);
 
 }  // namespace quantd

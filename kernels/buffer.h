@@ -23,8 +23,8 @@ struct MemoryTag {
 
 class Backend;
 
-// Move-only. Freed through its backend, which must outlive it, on the thread that owns the backend. In a dry run `data` is
-// null and `bytes` is what would have been allocated.
+// Move-only. Freed through its backend, which must outlive it, on the thread that owns the backend. In a dry run `data`
+// is null and `bytes` is what would have been allocated.
 class Buffer {
  public:
   Buffer() = default;

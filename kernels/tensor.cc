@@ -14,10 +14,14 @@ void* Offset(const Tensor& t, int64_t elements) {
 }
 Shape WithRows(const Shape& s, int64_t rows) {
   switch (s.rank()) {
-    case 1: return {rows};
-    case 2: return {rows, s[1]};
-    case 3: return {rows, s[1], s[2]};
-    default: return {rows, s[1], s[2], s[3]};
+    case 1:
+      return {rows};
+    case 2:
+      return {rows, s[1]};
+    case 3:
+      return {rows, s[1], s[2]};
+    default:
+      return {rows, s[1], s[2], s[3]};
   }
 }
 }  // namespace

@@ -35,8 +35,9 @@ class Shape {
 
 std::string ToString(const Shape& shape);  // "[2, 3]"
 
-// Dense in all dimensions but the outermost, whose stride (in elements) may be larger than the rows below it: so a slice of
-// columns of a matrix (q of a fused qkv) is a Tensor too. In a dry run `data` is null while `present()` is true.
+// Dense in all dimensions but the outermost, whose stride (in elements) may be larger than the rows below it: so a
+// slice of columns of a matrix (q of a fused qkv) is a Tensor too. In a dry run `data` is null while `present()` is
+// true.
 class Tensor {
  public:
   Tensor() = default;  // absent

@@ -27,8 +27,10 @@ bool IsWord(char32_t c) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return false;
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -57,8 +59,7 @@ void AddedTokenFinder::Add(std::string_view content, const AddedToken& token) {
 }
 
 bool AddedTokenFinder::IsSingleWord(std::string_view text, const ByteRange& range) {
-  const bool word_before =
-      range.begin > 0 && IsWord(DecodeUtf8(text, PreviousCharacter(text, range.begin)).code_point);
+  const bool word_before = range.begin > 0 && IsWord(DecodeUtf8(text, PreviousCharacter(text, range.begin)).code_point);
   const bool word_after = range.end < text.size() && IsWord(DecodeUtf8(text, range.end).code_point);
   return !word_before && !word_after;
 }

@@ -12,7 +12,8 @@ absl::StatusOr<std::string> ReadArchitecture(std::string_view config_json) {
   } else if (const Json* type = FindMember(config, "model_type"); type != nullptr && *type == "llama") {
     return std::string("LlamaForCausalLM");
   }
-  return absl::InvalidArgumentError("config.json: neither \"architectures\" with a name in it nor model_type \"llama\"");
+  return absl::InvalidArgumentError(
+      "config.json: neither \"architectures\" with a name in it nor model_type \"llama\"");
 }
 
 }  // namespace quantd

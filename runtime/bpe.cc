@@ -44,7 +44,7 @@ absl::Status BpeModel::AddMerge(std::string_view left, std::string_view right) {
   const std::optional<int32_t> joined_id = Find(std::string(left) + std::string(right));
   if (!left_id || !right_id || !joined_id) {
     return absl::DataLossError(absl::StrCat("merge of '", ToAbsl(left), "' and '", ToAbsl(right), "': ",
-                                            !left_id      ? "the first"
+                                            !left_id    ? "the first"
                                             : !right_id ? "the second"
                                                         : "what they make",
                                             " is no token"));
@@ -74,7 +74,8 @@ std::optional<int32_t> BpeModel::Find(std::string_view text) const {
   return it->second;
 }
 
-std::optional<BpeModel::Merge> BpeModel::FindMerge(std::string_view piece, const Symbol& left, const Symbol& right) const {
+std::optional<BpeModel::Merge> BpeModel::FindMerge(std::string_view piece, const Symbol& left,
+                                                   const Symbol& right) const {
   if (ranks_.empty()) {
     if (left.id < 0 || right.id < 0) return std::nullopt;
     const auto it = merges_.find(PairKey(left.id, right.id));
@@ -94,8 +95,7 @@ void BpeModel::Propose(std::string_view piece, int32_t left, Scratch& scratch) c
   const Symbol& b = scratch.symbols[a.next];
   const std::optional<Merge> merge = FindMerge(piece, a, b);
   if (!merge) return;
-  scratch.heap.push_back(
-      {uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left), a.size + b.size, merge->id});
+  scratch.heap.push_back({uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left), a.size + b.size, merge->id});
 }
 
 void BpeModel::FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols) const {
@@ -116,8 +116,8 @@ void BpeModel::FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols
   if (!symbols.empty()) symbols.back().next = -1;
 }
 
-void BpeModel::Emit(std::string_view piece, uint32_t offset, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
-                    std::vector<uint32_t>* begins) const {
+void BpeModel::Emit(std::string_view piece, uint32_t offset, const std::vector<Symbol>& symbols,
+                    std::vector<int32_t>& ids, std::vector<uint32_t>* begins) const {
   const auto append = [&](int32_t id, uint32_t begin) {
     ids.push_back(id);
     if (begins != nullptr) begins->push_back(offset + begin);
@@ -126,9 +126,8 @@ void BpeModel::Emit(std::string_view piece, uint32_t offset, const std::vector<S
   for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
     const Symbol& symbol = symbols[i];
     const std::string_view text = piece.substr(symbol.begin, symbol.size);
-    const bool has_bytes = !options_.byte_level && std::ranges::all_of(text, [&](char c) {
-      return bytes_[static_cast<uint8_t>(c)] >= 0;
-    });
+    const bool has_bytes =
+        !options_.byte_level && std::ranges::all_of(text, [&](char c) { return bytes_[static_cast<uint8_t>(c)] >= 0; });
     const bool is_unknown = symbol.id < 0 && !has_bytes;
     if (symbol.id >= 0) {
       append(symbol.id, symbol.begin);
@@ -159,8 +158,8 @@ void BpeModel::Encode(std::string_view piece, Scratch& scratch, std::vector<int3
   }
 }
 
-// The end of the part of `piece` that begins at `begin` and that no merge leaves. An unknown visible space would make one
-// unknown token with what is before it, so it must be known.
+// The end of the part of `piece` that begins at `begin` and that no merge leaves. An unknown visible space would make
+// one unknown token with what is before it, so it must be known.
 size_t BpeModel::NextCut(std::string_view piece, size_t begin) const {
   if (options_.byte_level || !spaces_only_lead_ || !Find(kVisibleSpace)) return piece.size();
   return std::min(FindSpaceAfterCharacter(piece, begin), piece.size());

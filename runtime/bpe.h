@@ -1,6 +1,6 @@
-// Byte-pair encoding of one piece of text, in both kinds that models use: byte-level BPE (GPT-2) with a list of merges, and
-// SentencePiece's, over characters, with merges or with scores and bytes for what the vocabulary lacks. O(n log n) in the
-// piece's length, so that a megabyte without a space is no attack.
+// Byte-pair encoding of one piece of text, in both kinds that models use: byte-level BPE (GPT-2) with a list of merges,
+// and SentencePiece's, over characters, with merges or with scores and bytes for what the vocabulary lacks. O(n log n)
+// in the piece's length, so that a megabyte without a space is no attack.
 #pragma once
 
 #include <array>
@@ -17,23 +17,23 @@
 
 namespace quantd {
 
-inline constexpr int32_t kMaxVocab = 1 << 20;         // ids lie below; the largest published vocabularies have 2^18
+inline constexpr int32_t kMaxVocab = 1 << 20;  // ids lie below; the largest published vocabularies have 2^18
 inline constexpr size_t kMaxMerges = 8u << 20;
-inline constexpr size_t kMaxTokenBytes = 4 << 10;     // of one token's text
+inline constexpr size_t kMaxTokenBytes = 4 << 10;  // of one token's text
 
 // Immutable once filled; any thread.
 class BpeModel {
  public:
   struct Options {
-    bool byte_level = false;     // the first symbols are bytes, else characters
-    bool ignore_merges = false;  // a piece that is a token as a whole is that token
-    bool fuse_unknown = false;   // neighbouring unknown characters become one unknown token
+    bool byte_level = false;            // the first symbols are bytes, else characters
+    bool ignore_merges = false;         // a piece that is a token as a whole is that token
+    bool fuse_unknown = false;          // neighbouring unknown characters become one unknown token
     std::optional<int32_t> unknown_id;  // absent: what is unknown is dropped
   };
   explicit BpeModel(Options options) : options_(options) { bytes_.fill(-1); }
 
-  // `text` is what Encode compares with: for byte-level models the bytes that the token stands for. DataLoss: a second token
-  // of the same text.
+  // `text` is what Encode compares with: for byte-level models the bytes that the token stands for. DataLoss: a second
+  // token of the same text.
   absl::Status AddToken(std::string_view text, int32_t id);
   // The token of `byte` where a character is unknown (SentencePiece) or the first symbol of `byte` (byte-level).
   void SetByte(uint8_t byte, int32_t id) { bytes_[byte] = id; }
@@ -64,11 +64,15 @@ class BpeModel {
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
   };
-  // Appends the ids of `piece` (valid UTF-8), and to `begins`, where not null, the offset in `piece` of each one's first byte.
+  // Appends the ids of `piece` (valid UTF-8), and to `begins`, where not null, the offset in `piece` of each one's
+  // first byte.
   void Encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids, std::vector<uint32_t>* begins) const;
 
  private:
-  struct Merge { uint32_t rank; int32_t id; };
+  struct Merge {
+    uint32_t rank;
+    int32_t id;
+  };
 
   size_t NextCut(std::string_view piece, size_t begin) const;
   void EncodeUncut(std::string_view piece, Scratch& scratch) const;
@@ -81,8 +85,8 @@ class BpeModel {
   Options options_;
   absl::flat_hash_map<std::string, int32_t> tokens_;
   size_t longest_ = 0;  // bytes of the longest token
-  // No token has a visible space after another character, so no merge crosses the start of a word: a whole text, which is one
-  // piece to SentencePiece, is encoded word by word.
+  // No token has a visible space after another character, so no merge crosses the start of a word: a whole text, which
+  // is one piece to SentencePiece, is encoded word by word.
   bool spaces_only_lead_ = true;
   std::array<int32_t, 256> bytes_;
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by (left id, right id); unused where there are ranks

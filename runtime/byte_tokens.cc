@@ -9,9 +9,7 @@ constexpr std::string_view kHex = "0123456789ABCDEF";
 
 }  // namespace
 
-std::string ByteTokenText(uint8_t byte) {
-  return std::string("<0x") + kHex[byte >> 4] + kHex[byte & 15] + '>';
-}
+std::string ByteTokenText(uint8_t byte) { return std::string("<0x") + kHex[byte >> 4] + kHex[byte & 15] + '>'; }
 
 std::optional<uint8_t> ByteOfToken(std::string_view text) {
   if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return std::nullopt;

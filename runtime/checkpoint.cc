@@ -68,20 +68,22 @@ absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
   return checkpoint;
 }
 
-// Other programs' ways to say that the weights are quantized (transformers utils/quantization_config.py; ModelOpt, AutoAWQ
-// and AutoGPTQ write files of their own).
+// Other programs' ways to say that the weights are quantized (transformers utils/quantization_config.py; ModelOpt,
+// AutoAWQ and AutoGPTQ write files of their own).
 absl::Status RefuseQuantized(const std::string& folder, const Json& config) {
   for (const char* key : {"quantization_config", "compression_config"}) {
     if (const Json* quantization = FindMember(config, key)) {
       const Json* method = FindMember(*quantization, "quant_method");
       return absl::UnimplementedError(absl::StrCat(folder, "/config.json: ", key, " with quant_method ",
-                                                   method == nullptr ? "absent" : Excerpt(*method), " is not supported"));
+                                                   method == nullptr ? "absent" : Excerpt(*method),
+                                                   " is not supported"));
     }
   }
   for (const char* name : {"hf_quant_config.json", "quant_config.json", "quantize_config.json"}) {
     std::error_code error;
     if (std::filesystem::exists(folder + "/" + name, error)) {
-      return absl::UnimplementedError(absl::StrCat(folder, "/", name, ": weights quantized by another program are not supported"));
+      return absl::UnimplementedError(
+          absl::StrCat(folder, "/", name, ": weights quantized by another program are not supported"));
     }
   }
   return absl::OkStatus();
@@ -93,9 +95,10 @@ absl::Status NoWeights(const std::string& folder) {
   for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string extension = it->path().extension();
     if (extension != ".bin" && extension != ".pt" && extension != ".pth" && extension != ".ckpt") continue;
-    return absl::UnimplementedError(absl::StrCat(
-        folder, ": ", it->path().filename().string(), " is a pickle, which is never read; convert it with transformers: ",
-        "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"));
+    return absl::UnimplementedError(
+        absl::StrCat(folder, ": ", it->path().filename().string(),
+                     " is a pickle, which is never read; convert it with transformers: ",
+                     "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"));
   }
   return absl::InvalidArgumentError(
       absl::StrCat(folder, ": neither model.safetensors nor model.safetensors.index.json is there"));

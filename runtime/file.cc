@@ -46,8 +46,8 @@ class FileSource : public ByteSource {
         return absl::DataLossError(absl::StrCat(path_, ": read at offset ", offset + done, ": ", std::strerror(errno)));
       }
       if (got == 0) {
-        return absl::DataLossError(absl::StrCat(path_, ": ends at offset ", offset + done, ", had ", size_,
-                                                " bytes when it was opened"));
+        return absl::DataLossError(
+            absl::StrCat(path_, ": ends at offset ", offset + done, ", had ", size_, " bytes when it was opened"));
       }
       done += got;
     }

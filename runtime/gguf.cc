@@ -19,11 +19,11 @@ static_assert(std::endian::native == std::endian::little, "numbers are read as t
 constexpr uint32_t kVersion = 3;
 constexpr uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 16;
 constexpr uint64_t kMaxKeyBytes = 1 << 16, kMaxStringBytes = 16 << 20;
-constexpr uint64_t kMaxTensorNameBytes = 64;            // GGML_MAX_NAME
-constexpr uint64_t kMaxArrayElements = 8 << 20;         // of all arrays together; Llama 3 has 0.5 million
+constexpr uint64_t kMaxTensorNameBytes = 64;             // GGML_MAX_NAME
+constexpr uint64_t kMaxArrayElements = 8 << 20;          // of all arrays together; Llama 3 has 0.5 million
 constexpr int64_t kMaxHeaderBytes = int64_t{256} << 20;  // metadata and tensor table
 constexpr uint64_t kMaxElements = uint64_t{1} << 48;
-constexpr uint32_t kMaxDims = 4;                        // GGML_MAX_DIMS
+constexpr uint32_t kMaxDims = 4;  // GGML_MAX_DIMS
 constexpr int64_t kDefaultAlignment = 32, kMaxAlignment = 1 << 20;
 
 // enum gguf_type of gguf.h.
@@ -34,16 +34,21 @@ int64_t SizeOf(ValueType type) {
   switch (type) {
     case ValueType::kU8:
     case ValueType::kI8:
-    case ValueType::kBool: return 1;
+    case ValueType::kBool:
+      return 1;
     case ValueType::kU16:
-    case ValueType::kI16: return 2;
+    case ValueType::kI16:
+      return 2;
     case ValueType::kU32:
     case ValueType::kI32:
-    case ValueType::kF32: return 4;
+    case ValueType::kF32:
+      return 4;
     case ValueType::kU64:
     case ValueType::kI64:
-    case ValueType::kF64: return 8;
-    default: return 0;
+    case ValueType::kF64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -71,7 +76,8 @@ class Cursor {
   uint64_t left() const { return static_cast<uint64_t>(end_ - position_); }
 
   absl::Status Bytes(void* out, int64_t bytes) {
-    if (static_cast<uint64_t>(bytes) > left()) return Error(absl::StrCat("the header ends here, expected ", bytes, " more bytes"));
+    if (static_cast<uint64_t>(bytes) > left())
+      return Error(absl::StrCat("the header ends here, expected ", bytes, " more bytes"));
     char* to = static_cast<char*>(out);
     while (bytes > 0) {
       if (position_ < buffer_start_ || position_ >= buffer_start_ + static_cast<int64_t>(buffer_.size())) {
@@ -133,14 +139,22 @@ absl::StatusOr<int64_t> ReadInteger(Cursor& cursor) {
 
 absl::StatusOr<int64_t> ReadInteger(Cursor& cursor, ValueType type) {
   switch (type) {
-    case ValueType::kU8: return ReadInteger<uint8_t>(cursor);
-    case ValueType::kI8: return ReadInteger<int8_t>(cursor);
-    case ValueType::kU16: return ReadInteger<uint16_t>(cursor);
-    case ValueType::kI16: return ReadInteger<int16_t>(cursor);
-    case ValueType::kU32: return ReadInteger<uint32_t>(cursor);
-    case ValueType::kI32: return ReadInteger<int32_t>(cursor);
-    case ValueType::kU64: return ReadInteger<uint64_t>(cursor);
-    default: return ReadInteger<int64_t>(cursor);
+    case ValueType::kU8:
+      return ReadInteger<uint8_t>(cursor);
+    case ValueType::kI8:
+      return ReadInteger<int8_t>(cursor);
+    case ValueType::kU16:
+      return ReadInteger<uint16_t>(cursor);
+    case ValueType::kI16:
+      return ReadInteger<int16_t>(cursor);
+    case ValueType::kU32:
+      return ReadInteger<uint32_t>(cursor);
+    case ValueType::kI32:
+      return ReadInteger<int32_t>(cursor);
+    case ValueType::kU64:
+      return ReadInteger<uint64_t>(cursor);
+    default:
+      return ReadInteger<int64_t>(cursor);
   }
 }
 
@@ -190,8 +204,10 @@ class Parser {
     QD_ASSIGN_OR_RETURN(const uint32_t version, cursor_.Number<uint32_t>());
     if (version == 0) return cursor_.Error("version 0");
     if (version != kVersion) {
-      if ((version & 0xffff) == 0) return absl::UnimplementedError("is a big-endian GGUF file, only little endian is supported");
-      return absl::UnimplementedError(absl::StrCat("is GGUF version ", version, ", only version ", kVersion, " is supported"));
+      if ((version & 0xffff) == 0)
+        return absl::UnimplementedError("is a big-endian GGUF file, only little endian is supported");
+      return absl::UnimplementedError(
+          absl::StrCat("is GGUF version ", version, ", only version ", kVersion, " is supported"));
     }
     QD_ASSIGN_OR_RETURN(tensors_, cursor_.Number<uint64_t>());
     QD_ASSIGN_OR_RETURN(keys_, cursor_.Number<uint64_t>());
@@ -231,8 +247,10 @@ class Parser {
         QD_ASSIGN_OR_RETURN(std::string value, cursor_.String(kMaxStringBytes));
         return GgufValue{std::move(value)};
       }
-      case ValueType::kArray: return ReadArray();
-      default: break;
+      case ValueType::kArray:
+        return ReadArray();
+      default:
+        break;
     }
     if (SizeOf(type) == 0) return cursor_.Error(absl::StrCat("unknown value type ", number));
     QD_ASSIGN_OR_RETURN(const int64_t value, ReadInteger(cursor_, type));
@@ -243,12 +261,14 @@ class Parser {
     QD_ASSIGN_OR_RETURN(const uint32_t number, cursor_.Number<uint32_t>());
     const ValueType type = static_cast<ValueType>(number);
     if (type == ValueType::kArray) return cursor_.Error("an array of arrays");
-    if (type != ValueType::kString && SizeOf(type) == 0) return cursor_.Error(absl::StrCat("unknown element type ", number));
+    if (type != ValueType::kString && SizeOf(type) == 0)
+      return cursor_.Error(absl::StrCat("unknown element type ", number));
     QD_ASSIGN_OR_RETURN(const uint64_t count, cursor_.Number<uint64_t>());
     // A string takes at least the eight bytes of its length.
     const uint64_t element_bytes = type == ValueType::kString ? 8 : static_cast<uint64_t>(SizeOf(type));
     if (count > cursor_.left() / element_bytes) {
-      return cursor_.Error(absl::StrCat("an array of ", count, " elements, the header has ", cursor_.left(), " bytes left"));
+      return cursor_.Error(
+          absl::StrCat("an array of ", count, " elements, the header has ", cursor_.left(), " bytes left"));
     }
     array_elements_ += count;
     if (array_elements_ > kMaxArrayElements) {
@@ -257,10 +277,13 @@ class Parser {
     switch (type) {
       case ValueType::kString:
         return ReadItems<std::string>(count, [&] { return cursor_.String(kMaxStringBytes); });
-      case ValueType::kBool: return ReadItems<bool>(count, [&] { return ReadBool(cursor_); });
+      case ValueType::kBool:
+        return ReadItems<bool>(count, [&] { return ReadBool(cursor_); });
       case ValueType::kF32:
-      case ValueType::kF64: return ReadItems<double>(count, [&] { return ReadFloat(cursor_, type); });
-      default: return ReadItems<int64_t>(count, [&] { return ReadInteger(cursor_, type); });
+      case ValueType::kF64:
+        return ReadItems<double>(count, [&] { return ReadFloat(cursor_, type); });
+      default:
+        return ReadItems<int64_t>(count, [&] { return ReadInteger(cursor_, type); });
     }
   }
 
@@ -269,10 +292,12 @@ class Parser {
     if (it == file_.metadata.end()) return absl::OkStatus();
     const int64_t* value = std::get_if<int64_t>(&it->second.value);
     if (value == nullptr) {
-      return absl::DataLossError(absl::StrCat("general.alignment is a ", ToAbsl(KindName(it->second)), ", expected an integer"));
+      return absl::DataLossError(
+          absl::StrCat("general.alignment is a ", ToAbsl(KindName(it->second)), ", expected an integer"));
     }
     if (*value <= 0 || *value > kMaxAlignment || (*value & (*value - 1)) != 0) {
-      return absl::DataLossError(absl::StrCat("general.alignment is ", *value, ", expected a power of two up to ", kMaxAlignment));
+      return absl::DataLossError(
+          absl::StrCat("general.alignment is ", *value, ", expected a power of two up to ", kMaxAlignment));
     }
     alignment_ = *value;
     return absl::OkStatus();
@@ -294,20 +319,30 @@ class Parser {
     for (uint32_t i = 0; i < rank; ++i) {
       QD_ASSIGN_OR_RETURN(dims[i], cursor_.Number<uint64_t>());
       if (dims[i] == 0) return cursor_.Error(absl::StrCat("tensor ", shown, ": dimension ", i, " is 0"));
-      if (dims[i] > kMaxElements / elements) return cursor_.Error(absl::StrCat("tensor ", shown, ": more than 2^48 elements"));
+      if (dims[i] > kMaxElements / elements)
+        return cursor_.Error(absl::StrCat("tensor ", shown, ": more than 2^48 elements"));
       elements *= dims[i];
     }
     const auto d = [&](uint32_t i) { return static_cast<int64_t>(dims[i]); };
     switch (rank) {
-      case 1: tensor.shape = {d(0)}; break;
-      case 2: tensor.shape = {d(1), d(0)}; break;
-      case 3: tensor.shape = {d(2), d(1), d(0)}; break;
-      default: tensor.shape = {d(3), d(2), d(1), d(0)}; break;
+      case 1:
+        tensor.shape = {d(0)};
+        break;
+      case 2:
+        tensor.shape = {d(1), d(0)};
+        break;
+      case 3:
+        tensor.shape = {d(2), d(1), d(0)};
+        break;
+      default:
+        tensor.shape = {d(3), d(2), d(1), d(0)};
+        break;
     }
     QD_ASSIGN_OR_RETURN(const uint32_t type, cursor_.Number<uint32_t>());
     QD_ASSIGN_OR_RETURN(const uint64_t offset, cursor_.Number<uint64_t>());
     if (offset > static_cast<uint64_t>(source_.size())) {
-      return cursor_.Error(absl::StrCat("tensor ", shown, ": offset ", offset, " in a file of ", source_.size(), " bytes"));
+      return cursor_.Error(
+          absl::StrCat("tensor ", shown, ": offset ", offset, " in a file of ", source_.size(), " bytes"));
     }
     tensor.offset = static_cast<int64_t>(offset);
     const std::optional<GgmlType> supported = SupportedGgmlType(type);
@@ -315,8 +350,8 @@ class Parser {
       bool known = false;
       const std::string name = GgmlTypeName(type, &known);
       if (!known) return cursor_.Error(absl::StrCat("tensor ", shown, ": unknown ", name));
-      return absl::UnimplementedError(absl::StrCat("tensor ", shown, ": ", name,
-                                                   " is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1)"));
+      return absl::UnimplementedError(
+          absl::StrCat("tensor ", shown, ": ", name, " is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1)"));
     }
     tensor.type = *supported;
     if (d(0) % BlockElements(tensor.type) != 0) {
@@ -328,15 +363,16 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // Offsets in the file count from the aligned end of the header. As in ggml, tensors follow each other in the order of the
-  // table, each at the next aligned place.
+  // Offsets in the file count from the aligned end of the header. As in ggml, tensors follow each other in the order of
+  // the table, each at the next aligned place.
   absl::Status PlaceTensors() {
     const auto align = [&](int64_t at) { return (at + alignment_ - 1) / alignment_ * alignment_; };
     const int64_t data_start = align(cursor_.position());
     int64_t next = 0;
     for (GgufTensor& tensor : file_.tensors) {
       if (tensor.offset != next) {
-        return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": at data offset ", tensor.offset, ", expected ", next));
+        return absl::DataLossError(
+            absl::StrCat("tensor ", tensor.name, ": at data offset ", tensor.offset, ", expected ", next));
       }
       tensor.offset += data_start;
       if (tensor.offset > source_.size() || tensor.bytes > source_.size() - tensor.offset) {
@@ -372,8 +408,9 @@ absl::StatusOr<GgufFile> ParseGguf(const ByteSource& source) {
 }
 
 std::string_view KindName(const GgufValue& value) {
-  static constexpr std::string_view kNames[] = {"boolean",           "integer",           "float",           "string",
-                                                "array of booleans", "array of integers", "array of floats", "array of strings"};
+  static constexpr std::string_view kNames[] = {"boolean",         "integer",           "float",
+                                                "string",          "array of booleans", "array of integers",
+                                                "array of floats", "array of strings"};
   return kNames[value.value.index()];
 }
 

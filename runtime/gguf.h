@@ -36,8 +36,8 @@ struct GgufFile {
   std::vector<GgufTensor> tensors;  // in the order of their bytes
 };
 
-// InvalidArgument: no GGUF file. DataLoss: what is wrong, at which key, tensor or byte. Unimplemented: another version, big
-// endian, or a tensor of a type that is known and not supported (named).
+// InvalidArgument: no GGUF file. DataLoss: what is wrong, at which key, tensor or byte. Unimplemented: another version,
+// big endian, or a tensor of a type that is known and not supported (named).
 absl::StatusOr<GgufFile> ParseGguf(const ByteSource& source);
 
 // "bool", "integer", "float", "string", "array of strings", … for messages.

@@ -1,4 +1,5 @@
-// ggml's tensor types: which of our schemes a type means, and its blocks as canonical rows (ggml-common.h, ggml-quants.c).
+// ggml's tensor types: which of our schemes a type means, and its blocks as canonical rows (ggml-common.h,
+// ggml-quants.c).
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ inline int64_t RowBytes(GgmlType type, int64_t k) { return k / BlockElements(typ
 // What the type's values mean: a float format, or groups of 32 with f16 parameters.
 QuantScheme SchemeOf(GgmlType type);
 
-// Unpacks one row of `matrix.k` values, as the file has them, into row `row` of `matrix`, whose scheme is SchemeOf(type).
+// Unpacks one row of `matrix.k` values, as the file has them, into row `row` of `matrix`, whose scheme is
+// SchemeOf(type).
 void UnpackRow(GgmlType type, std::span<const uint8_t> blocks, int64_t row, QuantizedMatrix& matrix);
 
 }  // namespace quantd

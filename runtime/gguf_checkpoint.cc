@@ -106,15 +106,12 @@ std::optional<HfTensor> Translate(std::string_view name, int64_t layers, const H
     int64_t permuted_heads;
     bool has_bias;
   };
-  const Part parts[] = {{"attn_norm", "input_layernorm", 0, false},
-                        {"attn_q", "self_attn.q_proj", heads.q, true},
-                        {"attn_k", "self_attn.k_proj", heads.kv, true},
-                        {"attn_v", "self_attn.v_proj", 0, true},
-                        {"attn_output", "self_attn.o_proj", 0, true},
-                        {"ffn_norm", "post_attention_layernorm", 0, false},
-                        {"ffn_gate", "mlp.gate_proj", 0, true},
-                        {"ffn_up", "mlp.up_proj", 0, true},
-                        {"ffn_down", "mlp.down_proj", 0, true}};
+  const Part parts[] = {
+      {"attn_norm", "input_layernorm", 0, false},     {"attn_q", "self_attn.q_proj", heads.q, true},
+      {"attn_k", "self_attn.k_proj", heads.kv, true}, {"attn_v", "self_attn.v_proj", 0, true},
+      {"attn_output", "self_attn.o_proj", 0, true},   {"ffn_norm", "post_attention_layernorm", 0, false},
+      {"ffn_gate", "mlp.gate_proj", 0, true},         {"ffn_up", "mlp.up_proj", 0, true},
+      {"ffn_down", "mlp.down_proj", 0, true}};
   const size_t end = name.find('.');
   if (end == std::string_view::npos) return std::nullopt;
   const std::string_view stem = name.substr(0, end), kind = name.substr(end + 1);
@@ -125,8 +122,8 @@ std::optional<HfTensor> Translate(std::string_view name, int64_t layers, const H
   return std::nullopt;
 }
 
-// llama.cpp's converter (LlamaModel.permute) views the rows of a head as [2, D/2] and stores them as [D/2, 2], so that the
-// two values that rotate together are neighbours. This is the row in HF's order of row `row` in the file.
+// llama.cpp's converter (LlamaModel.permute) views the rows of a head as [2, D/2] and stores them as [D/2, 2], so that
+// the two values that rotate together are neighbours. This is the row in HF's order of row `row` in the file.
 int64_t UnpermutedRow(int64_t row, int64_t head_rows) {
   const int64_t in_head = row % head_rows;
   return row - in_head + in_head % 2 * (head_rows / 2) + in_head / 2;
@@ -138,19 +135,23 @@ class GgufStore : public WeightStore {
 
   absl::Status Add(const GgufTensor& tensor, HfTensor hf) {
     if (hf.permuted_heads > 0 && tensor.shape[0] % (2 * hf.permuted_heads) != 0) {
-      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": ", tensor.shape[0], " rows do not divide into ",
-                                              hf.permuted_heads, " heads of even size"));
+      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": ", tensor.shape[0],
+                                              " rows do not divide into ", hf.permuted_heads, " heads of even size"));
     }
     if (tensor.shape.rank() > 2) {
-      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": shape ", ToString(tensor.shape),
-                                              ", expected one or two dimensions"));
+      return absl::DataLossError(
+          absl::StrCat("tensor ", tensor.name, ": shape ", ToString(tensor.shape), ", expected one or two dimensions"));
     }
     if (tensor.shape.rank() == 1 && BlockElements(tensor.type) != 1) {
       return absl::UnimplementedError(absl::StrCat("tensor ", tensor.name, ": a vector of type ",
                                                    GgmlTypeName(static_cast<uint32_t>(tensor.type))));
     }
-    items_.push_back({{.name = std::move(hf.name), .shape = tensor.shape, .scheme = SchemeOf(tensor.type),
-                       .file_bytes = tensor.bytes}, tensor, hf.permuted_heads});
+    items_.push_back({{.name = std::move(hf.name),
+                       .shape = tensor.shape,
+                       .scheme = SchemeOf(tensor.type),
+                       .file_bytes = tensor.bytes},
+                      tensor,
+                      hf.permuted_heads});
     return absl::OkStatus();
   }
   void Finish() {
@@ -218,7 +219,8 @@ class GgufStore : public WeightStore {
     for (size_t i = 0; i < params.size(); i += 2) {
       // An exponent of all ones: infinity or NaN.
       if ((params[i + 1] & 0x7c) == 0x7c) {
-        return absl::DataLossError(absl::StrCat("a scale of row ", i / (params.size() / static_cast<size_t>(n)), " is not finite"));
+        return absl::DataLossError(
+            absl::StrCat("a scale of row ", i / (params.size() / static_cast<size_t>(n)), " is not finite"));
       }
     }
     return absl::OkStatus();
@@ -258,7 +260,8 @@ absl::Status WriteRope(Metadata& metadata, int64_t head_dim, Json& config) {
   QD_RETURN_IF_ERROR(metadata.status());
   if (kind == "none") return absl::OkStatus();
   if (kind != "linear") {
-    return absl::UnimplementedError(absl::StrCat("llama.rope.scaling.type \"", kind, "\" is not supported (none, linear)"));
+    return absl::UnimplementedError(
+        absl::StrCat("llama.rope.scaling.type \"", kind, "\" is not supported (none, linear)"));
   }
   const double factor = metadata.Float("llama.rope.scaling.factor").value_or(old_factor.value_or(1.0));
   if (factor != 1.0) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
@@ -272,9 +275,10 @@ bool AnyNameEnds(const GgufFile& file, std::string_view suffix) {
   });
 }
 
-// The keys of LlamaForCausalLM's config.json (transformers configuration_llama.py). Ranges that matter to the model alone are
-// ParseLlamaConfig's to check.
-absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::optional<GgufVocab>& vocab, Json& config) {
+// The keys of LlamaForCausalLM's config.json (transformers configuration_llama.py). Ranges that matter to the model
+// alone are ParseLlamaConfig's to check.
+absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::optional<GgufVocab>& vocab,
+                         Json& config) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
   const int64_t hidden = metadata.RequiredInt("llama.embedding_length", 1, kMax);
   const int64_t heads = metadata.RequiredInt("llama.attention.head_count", 1, kMax);
@@ -296,18 +300,19 @@ absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::op
     metadata.Fail("llama.attention.layer_norm_rms_epsilon is missing");
   }
   const std::optional<int64_t> vocab_size = metadata.Int("llama.vocab_size", 1, kMax);
-  if (!vocab_size.has_value() && !vocab.has_value()) metadata.Fail("neither llama.vocab_size nor tokenizer.ggml.tokens");
+  if (!vocab_size.has_value() && !vocab.has_value())
+    metadata.Fail("neither llama.vocab_size nor tokenizer.ggml.tokens");
   config["vocab_size"] = vocab_size.value_or(vocab.has_value() ? static_cast<int64_t>(vocab->tokens.size()) : 0);
   QD_RETURN_IF_ERROR(metadata.status());
   if (value_dim != head_dim) {
-    return absl::UnimplementedError(absl::StrCat("llama.attention.value_length ", value_dim, " differs from key_length ", head_dim));
+    return absl::UnimplementedError(
+        absl::StrCat("llama.attention.value_length ", value_dim, " differs from key_length ", head_dim));
   }
   QD_RETURN_IF_ERROR(WriteRope(metadata, head_dim, config));
   config["attention_bias"] = AnyNameEnds(file, ".attn_q.bias");
   config["mlp_bias"] = AnyNameEnds(file, ".ffn_up.bias");
-  config["tie_word_embeddings"] = std::none_of(file.tensors.begin(), file.tensors.end(), [](const GgufTensor& tensor) {
-    return tensor.name == "output.weight";
-  });
+  config["tie_word_embeddings"] = std::none_of(file.tensors.begin(), file.tensors.end(),
+                                               [](const GgufTensor& tensor) { return tensor.name == "output.weight"; });
   if (!vocab.has_value()) return absl::OkStatus();
   if (vocab->bos_id.has_value()) config["bos_token_id"] = *vocab->bos_id;
   Json eos = Json::array();
@@ -339,12 +344,15 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   if (size == 0) metadata.Fail("tokenizer.ggml.tokens is missing or empty");
   if (const auto* scores = metadata.Find<std::vector<double>>("tokenizer.ggml.scores", "array of floats")) {
     vocab.scores.assign(scores->begin(), scores->end());
-    if (scores->size() != size) metadata.Fail(absl::StrCat("tokenizer.ggml.scores has ", scores->size(), " elements, expected ", size));
+    if (scores->size() != size)
+      metadata.Fail(absl::StrCat("tokenizer.ggml.scores has ", scores->size(), " elements, expected ", size));
   }
   if (const auto* types = metadata.Find<std::vector<int64_t>>("tokenizer.ggml.token_type", "array of integers")) {
-    if (types->size() != size) metadata.Fail(absl::StrCat("tokenizer.ggml.token_type has ", types->size(), " elements, expected ", size));
+    if (types->size() != size)
+      metadata.Fail(absl::StrCat("tokenizer.ggml.token_type has ", types->size(), " elements, expected ", size));
     for (int64_t type : *types) {
-      if (type < 0 || type > 6) metadata.Fail(absl::StrCat("tokenizer.ggml.token_type holds ", type, ", expected 0 to 6"));
+      if (type < 0 || type > 6)
+        metadata.Fail(absl::StrCat("tokenizer.ggml.token_type holds ", type, ", expected 0 to 6"));
       vocab.token_types.push_back(static_cast<int32_t>(type));
     }
   }
@@ -379,8 +387,10 @@ absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> s
   model.chat_template = metadata.String("tokenizer.chat_template");
   QD_RETURN_IF_ERROR(metadata.status());
   if (model.vocab.has_value()) {
-    if (model.vocab->bos_id.has_value()) model.bos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->bos_id)];
-    if (model.vocab->eos_id.has_value()) model.eos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->eos_id)];
+    if (model.vocab->bos_id.has_value())
+      model.bos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->bos_id)];
+    if (model.vocab->eos_id.has_value())
+      model.eos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->eos_id)];
   }
   auto store = std::make_unique<GgufStore>(std::move(source));
   const int64_t layers = config["num_hidden_layers"].get<int64_t>();

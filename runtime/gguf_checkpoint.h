@@ -15,15 +15,15 @@ namespace quantd {
 
 struct GgufModel {
   std::unique_ptr<WeightStore> weights;
-  std::string config_json;               // as LlamaForCausalLM's config.json
-  std::string chat_template;             // may be empty
-  std::optional<GgufVocab> vocab;        // absent where the file has no tokenizer
-  std::string bos_token, eos_token;      // texts; may be empty
+  std::string config_json;           // as LlamaForCausalLM's config.json
+  std::string chat_template;         // may be empty
+  std::optional<GgufVocab> vocab;    // absent where the file has no tokenizer
+  std::string bos_token, eos_token;  // texts; may be empty
 };
 
-// InvalidArgument, DataLoss, Unimplemented as ParseGguf; Unimplemented also: another architecture than llama, experts, a
-// split file, partial rotation, a rope scaling that is not linear. DataLoss: a metadata value missing, of another kind or out
-// of range (named), a tensor whose name is not one of a Llama's.
+// InvalidArgument, DataLoss, Unimplemented as ParseGguf; Unimplemented also: another architecture than llama, experts,
+// a split file, partial rotation, a rope scaling that is not linear. DataLoss: a metadata value missing, of another
+// kind or out of range (named), a tensor whose name is not one of a Llama's.
 absl::StatusOr<GgufModel> OpenGguf(std::unique_ptr<ByteSource> source);
 
 }  // namespace quantd

@@ -20,8 +20,8 @@ absl::Status CheckSizes(const GgufVocab& vocab) {
     return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), ": ", count, " tokens, expected 1 to ", kMaxVocab));
   }
   if (!vocab.token_types.empty() && vocab.token_types.size() != count) {
-    return absl::DataLossError(absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count,
-                                            " tokens"));
+    return absl::DataLossError(
+        absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count, " tokens"));
   }
   for (size_t i = 0; i < vocab.token_types.size(); ++i) {
     if (vocab.token_types[i] < 1 || vocab.token_types[i] > 6) {
@@ -53,8 +53,8 @@ void SetAffixes(const GgufVocab& vocab, bool add_bos_by_default, TokenizerSpec& 
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
   if (gguf.scores.size() != gguf.tokens.size()) {
-    return absl::DataLossError(absl::StrCat("tokenizer.ggml.scores: ", gguf.scores.size(), " entries for ",
-                                            gguf.tokens.size(), " tokens"));
+    return absl::DataLossError(
+        absl::StrCat("tokenizer.ggml.scores: ", gguf.scores.size(), " entries for ", gguf.tokens.size(), " tokens"));
   }
   std::vector<ScoredPiece> pieces(gguf.tokens.size());
   for (size_t i = 0; i < pieces.size(); ++i) pieces[i] = {std::move(gguf.tokens[i]), gguf.scores[i], TypeOf(gguf, i)};
@@ -128,7 +128,8 @@ absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokeni
   }
   for (int byte = 0; byte < 256; ++byte) {
     const char as_char = static_cast<char>(byte);
-    if (const auto id = spec.model.Find(std::string_view(&as_char, 1))) spec.model.SetByte(static_cast<uint8_t>(byte), *id);
+    if (const auto id = spec.model.Find(std::string_view(&as_char, 1)))
+      spec.model.SetByte(static_cast<uint8_t>(byte), *id);
   }
   return spec;
 }

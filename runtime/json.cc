@@ -29,8 +29,8 @@ bool IsDeeperThan(std::string_view text, int limit) {
 }
 
 absl::Status WrongKind(std::string_view name, std::string_view key, const Json& value, std::string_view expected) {
-  return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", ToAbsl(key), " is ", Excerpt(value), ", expected ",
-                                          ToAbsl(expected)));
+  return absl::DataLossError(
+      absl::StrCat(ToAbsl(name), ": ", ToAbsl(key), " is ", Excerpt(value), ", expected ", ToAbsl(expected)));
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, Jso
 // The member `key` of `object`; null where `object` is no object or has no such member, or the member is null.
 const Json* FindMember(const Json& object, std::string_view key);
 
-// A member's value, `fallback` where it is absent or null. DataLoss: a value of another kind ("name: key is 7, expected a
-// string"). An integer must lie in the range of int64.
+// A member's value, `fallback` where it is absent or null. DataLoss: a value of another kind ("name: key is 7, expected
+// a string"). An integer must lie in the range of int64.
 absl::StatusOr<bool> GetBool(const Json& object, std::string_view key, bool fallback, std::string_view name);
 absl::StatusOr<int64_t> GetInt(const Json& object, std::string_view key, int64_t fallback, std::string_view name);
 absl::StatusOr<double> GetDouble(const Json& object, std::string_view key, double fallback, std::string_view name);

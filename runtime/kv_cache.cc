@@ -8,9 +8,12 @@ namespace {
 
 DType StorageDType(KvFormat format) {
   switch (format) {
-    case KvFormat::kF32: return DType::kF32;
-    case KvFormat::kBF16: return DType::kBF16;
-    case KvFormat::kInt8: return DType::kI8;
+    case KvFormat::kF32:
+      return DType::kF32;
+    case KvFormat::kBF16:
+      return DType::kBF16;
+    case KvFormat::kInt8:
+      return DType::kI8;
   }
   return DType::kF32;
 }
@@ -32,9 +35,12 @@ absl::StatusOr<KvFormat> ParseKvFormat(std::string_view name) {
 
 std::string_view Name(KvFormat format) {
   switch (format) {
-    case KvFormat::kF32: return "f32";
-    case KvFormat::kBF16: return "bf16";
-    case KvFormat::kInt8: return "int8";
+    case KvFormat::kF32:
+      return "f32";
+    case KvFormat::kBF16:
+      return "bf16";
+    case KvFormat::kInt8:
+      return "int8";
   }
   return "?";
 }

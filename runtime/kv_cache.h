@@ -1,4 +1,5 @@
-// The paged KV cache of one model: storage only. Which block belongs to whom is the scheduler's BlockManager's business.
+// The paged KV cache of one model: storage only. Which block belongs to whom is the scheduler's BlockManager's
+// business.
 #pragma once
 
 #include <memory>

@@ -31,8 +31,8 @@ class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
   virtual const LanguageModelShape& shape() const = 0;
-  // hidden f32 [T, hidden_size] of every token before the final norm. The residual stream is f32 whatever the activations are:
-  // rounding it would cost more than all the other roundings together.
+  // hidden f32 [T, hidden_size] of every token before the final norm. The residual stream is f32 whatever the
+  // activations are: rounding it would cost more than all the other roundings together.
   virtual void Forward(StepContext& context, const RaggedBatch& batch, KvCache& cache, const Tensor& hidden) = 0;
   // logits f32 [R, vocab_size] of hidden_rows [R, hidden_size], which the final norm is applied to first.
   virtual void Logits(StepContext& context, const Tensor& hidden_rows, const Tensor& logits) = 0;

@@ -26,21 +26,24 @@ class Llama final : public LanguageModel {
   Llama(const LlamaConfig& config, const ContextLimits& context, DType activations, ParamLoader& loader,
         std::unique_ptr<ModelParams> params)
       : params_(std::move(params)), config_(config) {
-    shape_ = {config.vocab_size, config.hidden_size, config.layers,  config.kv_heads,
+    shape_ = {config.vocab_size, config.hidden_size, config.layers, config.kv_heads,
               config.head_dim,   context.max_tokens, activations};
-    const int64_t hidden = config.hidden_size, q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+    const int64_t hidden = config.hidden_size, q = config.heads * config.head_dim,
+                  kv = config.kv_heads * config.head_dim;
     table_ = loader.Table("model.embed_tokens", config.vocab_size, hidden,
                           config.tie_word_embeddings ? WeightRole::kTiedTable : WeightRole::kEmbedding);
     for (int64_t i = 0; i < config.layers; ++i) {
-      const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn.", mlp = layer + ".mlp.";
+      const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn.",
+                        mlp = layer + ".mlp.";
       LlamaLayer& l = layers_.emplace_back();
       l.attention_norm = loader.Vector(layer + ".input_layernorm.weight", hidden);
       l.qkv = loader.Linear({{attn + "q_proj", q}, {attn + "k_proj", kv}, {attn + "v_proj", kv}}, hidden,
                             config.attention_bias);
       l.o = loader.Linear({{attn + "o_proj", hidden}}, q, config.attention_bias);
       l.mlp_norm = loader.Vector(layer + ".post_attention_layernorm.weight", hidden);
-      l.gate_up = loader.Linear({{mlp + "gate_proj", config.intermediate_size}, {mlp + "up_proj", config.intermediate_size}},
-                                hidden, config.mlp_bias);
+      l.gate_up =
+          loader.Linear({{mlp + "gate_proj", config.intermediate_size}, {mlp + "up_proj", config.intermediate_size}},
+                        hidden, config.mlp_bias);
       l.down = loader.Linear({{mlp + "down_proj", hidden}}, config.intermediate_size, config.mlp_bias);
     }
     final_norm_ = loader.Vector("model.norm.weight", hidden);
@@ -121,7 +124,7 @@ class Llama final : public LanguageModel {
   std::vector<LlamaLayer> layers_;
   Tensor final_norm_;  // f32 [hidden]
   QuantizedLinear head_;
-  Tensor cos_sin_;     // f32 [positions, D]
+  Tensor cos_sin_;  // f32 [positions, D]
 };
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace {
 
 constexpr JsonLimits kLimits = {.bytes = 4 << 20, .depth = 32};
 
-// Reads members of one object. The first problem is kept in `status` and later reads return their fallback, so that a caller
-// reads all members and then asks once.
+// Reads members of one object. The first problem is kept in `status` and later reads return their fallback, so that a
+// caller reads all members and then asks once.
 class Members {
  public:
   Members(const Json& object, std::string name) : object_(object), name_(std::move(name)) {}
@@ -91,18 +91,21 @@ constexpr int64_t kMaxPosition = std::numeric_limits<int32_t>::max();
 
 // rope_scaling {"type" or "rope_type": …}; since transformers 5 rope_parameters, which holds rope_theta too.
 absl::Status ParseRope(const Json& object, const std::string& name, LlamaConfig& config) {
-  if (!object.is_object()) return absl::InvalidArgumentError(absl::StrCat(name, " is ", Excerpt(object), ", expected an object"));
+  if (!object.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", Excerpt(object), ", expected an object"));
   Members members(object, name);
   RopeScaling& scaling = config.rope_scaling;
   const std::string kind = members.String("rope_type", members.String("type", "default"));
   QD_RETURN_IF_ERROR(members.status());
-  config.rope_theta = members.Float("rope_theta", config.rope_theta, 0, std::numeric_limits<float>::max(), /*above_min=*/true);
+  config.rope_theta =
+      members.Float("rope_theta", config.rope_theta, 0, std::numeric_limits<float>::max(), /*above_min=*/true);
   if (members.Float("partial_rotary_factor", 1, 0, 1) != 1.0f) {
     return absl::UnimplementedError(absl::StrCat(name, ": partial_rotary_factor is not supported"));
   }
   if (kind == "default") return members.status();
   if (kind != "linear" && kind != "llama3") {
-    return absl::UnimplementedError(absl::StrCat(name, ": rope type \"", kind, "\" is not supported (default, linear, llama3)"));
+    return absl::UnimplementedError(
+        absl::StrCat(name, ": rope type \"", kind, "\" is not supported (default, linear, llama3)"));
   }
   if (!members.Has("factor")) members.Fail("factor is missing");
   scaling.factor = members.Float("factor", 1, 1, 65536);
@@ -118,7 +121,8 @@ absl::Status ParseRope(const Json& object, const std::string& name, LlamaConfig&
   scaling.high_freq_factor = members.Float("high_freq_factor", 4, 0, 65536, /*above_min=*/true);
   scaling.original_max_position = members.RequiredInt("original_max_position_embeddings", 1, kMaxPosition);
   // The formula divides by their difference.
-  if (scaling.high_freq_factor <= scaling.low_freq_factor) members.Fail("high_freq_factor is not above low_freq_factor");
+  if (scaling.high_freq_factor <= scaling.low_freq_factor)
+    members.Fail("high_freq_factor is not above low_freq_factor");
   return members.status();
 }
 
@@ -131,15 +135,16 @@ absl::Status CheckSupported(const Json& config, Members& members) {
   if (const Json* names = FindMember(config, "architectures")) {
     const bool llama = names->is_array() && names->size() == 1 && names->front() == "LlamaForCausalLM";
     if (!llama) {
-      return absl::UnimplementedError(absl::StrCat("config.json: architectures is ", Excerpt(*names),
-                                                   ", supported is LlamaForCausalLM"));
+      return absl::UnimplementedError(
+          absl::StrCat("config.json: architectures is ", Excerpt(*names), ", supported is LlamaForCausalLM"));
     }
   } else if (members.String("model_type", "") != "llama") {
     return absl::UnimplementedError("config.json: neither architectures nor model_type says llama");
   }
   const std::string activation = members.String("hidden_act", "silu");
   if (activation != "silu") {
-    return absl::UnimplementedError(absl::StrCat("config.json: hidden_act \"", activation, "\" is not supported (silu)"));
+    return absl::UnimplementedError(
+        absl::StrCat("config.json: hidden_act \"", activation, "\" is not supported (silu)"));
   }
   return members.status();
 }
@@ -172,7 +177,8 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
   if (members.Has("head_dim")) {
     config.head_dim = members.Int("head_dim", 0, 2, 1024);
   } else if (config.hidden_size % config.heads != 0) {
-    members.Fail(absl::StrCat("hidden_size ", config.hidden_size, " is no multiple of num_attention_heads ", config.heads));
+    members.Fail(
+        absl::StrCat("hidden_size ", config.hidden_size, " is no multiple of num_attention_heads ", config.heads));
   } else {
     config.head_dim = config.hidden_size / config.heads;
   }
@@ -181,7 +187,8 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
     members.Fail(absl::StrCat("head_dim is ", config.head_dim, ", expected an even number from 2 to 1024"));
   }
   if (config.heads % config.kv_heads != 0) {
-    members.Fail(absl::StrCat("num_attention_heads ", config.heads, " is no multiple of num_key_value_heads ", config.kv_heads));
+    members.Fail(
+        absl::StrCat("num_attention_heads ", config.heads, " is no multiple of num_key_value_heads ", config.kv_heads));
   }
   QD_RETURN_IF_ERROR(members.status());
   for (const char* key : {"rope_scaling", "rope_parameters"}) {

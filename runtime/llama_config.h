@@ -1,4 +1,5 @@
-// Hyperparameters of LlamaForCausalLM (transformers configuration_llama.py) and generation defaults, from config.json text.
+// Hyperparameters of LlamaForCausalLM (transformers configuration_llama.py) and generation defaults, from config.json
+// text.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,8 @@ struct LlamaConfig {
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
 };
-// DataLoss: no JSON. InvalidArgument: a value out of range, of another kind or missing (names the key). Unimplemented: an
-// architecture, activation, rope kind or quantization_config that is not built.
+// DataLoss: no JSON. InvalidArgument: a value out of range, of another kind or missing (names the key). Unimplemented:
+// an architecture, activation, rope kind or quantization_config that is not built.
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json);
 
 // What a request that says nothing gets, as transformers' generate() does it: do_sample false or absent means greedy

@@ -16,7 +16,8 @@ Tensor ToDevice(Backend& backend, Workspace& workspace, std::span<const int32_t>
 }
 
 // The step on the device: logits f32 [R, vocab] in the workspace, whose scope is the caller's.
-Tensor RunStep(Backend& backend, Workspace& workspace, LanguageModel& model, KvCache& cache, const LlmStepInput& input) {
+Tensor RunStep(Backend& backend, Workspace& workspace, LanguageModel& model, KvCache& cache,
+               const LlmStepInput& input) {
   StepContext step{backend, workspace};
   const int64_t T = static_cast<int64_t>(input.token_ids.size()), S = static_cast<int64_t>(input.seq_starts.size()) - 1;
   const int64_t R = static_cast<int64_t>(input.logit_rows.size());
@@ -69,12 +70,14 @@ absl::Status LlmRunner::Check(const LlmStepInput& in) const {
   auto wrong = [](auto&&... what) { return absl::InternalError(absl::StrCat("step input: ", what...)); };
   if (T < 1 || T > limits_.max_tokens) return wrong(T, " tokens, expected 1 to ", limits_.max_tokens);
   if (S < 1 || S > limits_.max_sequences) return wrong(S, " sequences, expected 1 to ", limits_.max_sequences);
-  if (static_cast<int64_t>(in.positions.size()) != T) return wrong(in.positions.size(), " positions for ", T, " tokens");
+  if (static_cast<int64_t>(in.positions.size()) != T)
+    return wrong(in.positions.size(), " positions for ", T, " tokens");
   if (in.block_table_width < 1 || in.block_table_width > limits_.max_blocks_per_sequence() ||
       static_cast<int64_t>(in.block_tables.size()) != S * in.block_table_width) {
     return wrong("block tables of ", in.block_tables.size(), " entries, width ", in.block_table_width);
   }
-  if (static_cast<int64_t>(in.logit_rows.size()) > limits_.max_sequences) return wrong(in.logit_rows.size(), " logit rows");
+  if (static_cast<int64_t>(in.logit_rows.size()) > limits_.max_sequences)
+    return wrong(in.logit_rows.size(), " logit rows");
   return absl::OkStatus();
 }
 

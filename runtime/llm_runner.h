@@ -1,5 +1,5 @@
-// One step of a language model: host-side inputs in, sampled tokens out. The scheduler's engine, `quantd plan`'s dry run and
-// the tests all go through it, so the plan cannot drift from the truth.
+// One step of a language model: host-side inputs in, sampled tokens out. The scheduler's engine, `quantd plan`'s dry
+// run and the tests all go through it, so the plan cannot drift from the truth.
 #pragma once
 
 #include <cstdint>

@@ -15,8 +15,8 @@ namespace quantd {
 namespace {
 
 // What a model class does with its config and parameters. One row for each known architecture.
-using MakeModel = absl::StatusOr<std::unique_ptr<LanguageModel>> (*)(const Checkpoint&, const ContextLimits&, DType, ParamLoader&,
-                                                                      std::unique_ptr<ModelParams>);
+using MakeModel = absl::StatusOr<std::unique_ptr<LanguageModel>> (*)(const Checkpoint&, const ContextLimits&, DType,
+                                                                     ParamLoader&, std::unique_ptr<ModelParams>);
 absl::StatusOr<std::unique_ptr<LanguageModel>> NewLlama(const Checkpoint& checkpoint, const ContextLimits& context,
                                                         DType activations, ParamLoader& loader,
                                                         std::unique_ptr<ModelParams> params) {
@@ -34,7 +34,8 @@ absl::StatusOr<MakeModel> FindArchitecture(const Checkpoint& checkpoint) {
   for (const Architecture& a : kArchitectures) {
     if (a.name == name) return a.make;
   }
-  return absl::UnimplementedError(absl::StrCat(checkpoint.path, ": architecture ", name, ", expected LlamaForCausalLM"));
+  return absl::UnimplementedError(
+      absl::StrCat(checkpoint.path, ": architecture ", name, ", expected LlamaForCausalLM"));
 }
 
 // A model with its cache on a backend, real or dry.
@@ -56,8 +57,9 @@ absl::StatusOr<KvCacheConfig> CacheConfig(const LlamaConfig& model, int64_t max_
   if (spec.kv_cache_bytes == 0) config.blocks = std::min(config.blocks, BlocksOf(max_context) * spec.max_sequences);
   constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
   if (config.blocks >= 1 && config.blocks <= kMostBlocks) return config;
-  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens, " tokens takes ",
-                                                            config.bytes_per_block(), ", expected 1 to ", kMostBlocks, " blocks")),
+  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens,
+                                                            " tokens takes ", config.bytes_per_block(),
+                                                            ", expected 1 to ", kMostBlocks, " blocks")),
                     "FIELD_INVALID");
 }
 
@@ -69,7 +71,8 @@ absl::Status CheckSpec(const LoadSpec& spec) {
   if (spec.max_batch_tokens < 1 || spec.max_batch_tokens > 65536) {
     return wrong("max_batch_tokens ", spec.max_batch_tokens, ": expected 1 to 65536");
   }
-  if (spec.max_sequences < 1 || spec.max_sequences > 4096) return wrong("max_sequences ", spec.max_sequences, ": expected 1 to 4096");
+  if (spec.max_sequences < 1 || spec.max_sequences > 4096)
+    return wrong("max_sequences ", spec.max_sequences, ": expected 1 to 4096");
   if (spec.max_sequences > spec.max_batch_tokens) {
     return wrong("max_sequences ", spec.max_sequences, ": more than max_batch_tokens ", spec.max_batch_tokens,
                  ", and each running sequence takes a token of a step");
@@ -80,19 +83,22 @@ absl::Status CheckSpec(const LoadSpec& spec) {
 
 absl::StatusOr<int64_t> MaxContext(const LlamaConfig& config, const LoadSpec& spec) {
   if (spec.max_context < 0 || spec.max_context > config.max_position) {
-    return absl::InvalidArgumentError(absl::StrCat("max_context ", spec.max_context, ": expected 2 to the model's ", config.max_position));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_context ", spec.max_context, ": expected 2 to the model's ", config.max_position));
   }
   const int64_t max_context = spec.max_context == 0 ? config.max_position : spec.max_context;
   if (max_context >= 2) return max_context;
-  return absl::InvalidArgumentError(absl::StrCat("max_context ", max_context, ": expected at least 2, a token read and one written"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("max_context ", max_context, ": expected at least 2, a token read and one written"));
 }
 
 // A step's block tables are host and workspace memory: S times the longest sequence's blocks.
 absl::Status CheckBlockTables(const StepLimits& limits) {
   constexpr int64_t kMostEntries = int64_t{1} << 26;
   if (limits.max_blocks_per_sequence() <= kMostEntries / limits.max_sequences) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("max_context ", limits.max_context, " with max_sequences ", limits.max_sequences,
-                                                 ": block tables of more than ", kMostEntries, " entries; lower one of the two"));
+  return absl::InvalidArgumentError(absl::StrCat("max_context ", limits.max_context, " with max_sequences ",
+                                                 limits.max_sequences, ": block tables of more than ", kMostEntries,
+                                                 " entries; lower one of the two"));
 }
 
 void OnDevice(const LoadHooks& hooks, const std::function<void()>& fn) {
@@ -104,8 +110,8 @@ void OnDevice(const LoadHooks& hooks, const std::function<void()>& fn) {
 }
 
 // Loads weights and makes the cache. On failure `out` holds what was made so far: it must die on the device's thread.
-absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend, ModelId id, const LoadHooks& hooks,
-                      Assembled& out) {
+absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend, ModelId id,
+                      const LoadHooks& hooks, Assembled& out) {
   QD_RETURN_IF_ERROR(CheckSpec(spec));
   QD_ASSIGN_OR_RETURN(MakeModel make, FindArchitecture(checkpoint));
   QD_ASSIGN_OR_RETURN(QuantRecipe recipe, QuantRecipe::Parse(spec.weights, spec.rules));
@@ -117,7 +123,8 @@ absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backen
   QD_RETURN_IF_ERROR(CheckBlockTables(out.limits));
   auto params = std::make_unique<ModelParams>();
   out.params = params.get();
-  ParamLoader loader(*checkpoint.weights, recipe, backend, {MemoryComponent::kWeights, id}, spec.activations, hooks, *params);
+  ParamLoader loader(*checkpoint.weights, recipe, backend, {MemoryComponent::kWeights, id}, spec.activations, hooks,
+                     *params);
   QD_ASSIGN_OR_RETURN(out.model, make(checkpoint, context, spec.activations, loader, std::move(params)));
   QD_RETURN_IF_ERROR(loader.Finish());
   absl::Status cache_status;

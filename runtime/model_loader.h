@@ -19,12 +19,12 @@ namespace quantd {
 
 struct LoadSpec {
   std::string path;
-  std::string weights;                                         // scheme for linear layers; empty = as the checkpoint is
-  std::vector<std::pair<std::string, std::string>> rules;      // glob over layer names → scheme; first match wins
+  std::string weights;                                     // scheme for linear layers; empty = as the checkpoint is
+  std::vector<std::pair<std::string, std::string>> rules;  // glob over layer names → scheme; first match wins
   KvFormat keys = KvFormat::kBF16, values = KvFormat::kBF16;
-  DType activations = DType::kF32;                             // f32 or bf16
-  int64_t max_context = 0;                                     // 0 = the model's
-  int64_t kv_cache_bytes = 0;                                  // 0 = room for max_sequences at max_context, at most 1 GiB
+  DType activations = DType::kF32;  // f32 or bf16
+  int64_t max_context = 0;          // 0 = the model's
+  int64_t kv_cache_bytes = 0;       // 0 = room for max_sequences at max_context, at most 1 GiB
   int64_t max_batch_tokens = 512;
   int64_t max_sequences = 16;
 };
@@ -58,8 +58,8 @@ struct LoadProgress {
   int64_t done_bytes = 0, total_bytes = 0;  // of the checkpoint's tensors
 };
 struct LoadHooks {
-  std::function<void(const LoadProgress&)> progress;             // on the calling thread
-  std::function<bool()> cancelled;                               // asked between tensors; true ends in Cancelled
+  std::function<void(const LoadProgress&)> progress;  // on the calling thread
+  std::function<bool()> cancelled;                    // asked between tensors; true ends in Cancelled
   // Runs its argument on the thread that owns the backend and returns when it has run. Empty = call it here.
   std::function<void(const std::function<void()>&)> on_device;
 };

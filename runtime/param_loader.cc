@@ -36,7 +36,8 @@ absl::StatusOr<QuantizedMatrix> Requantize(const QuantizedMatrix& stored, const 
   for (int64_t begin = 0; begin < stored.n; begin += rows) {
     const int64_t count = std::min(rows, stored.n - begin);
     for (int64_t r = 0; r < count; ++r) DequantizeRow(stored.view(), begin + r, values.data() + r * stored.k);
-    QD_ASSIGN_OR_RETURN(const QuantizedMatrix piece, Quantize(Tensor(values.data(), DType::kF32, {count, stored.k}), scheme));
+    QD_ASSIGN_OR_RETURN(const QuantizedMatrix piece,
+                        Quantize(Tensor(values.data(), DType::kF32, {count, stored.k}), scheme));
     AppendRows(out, piece);
   }
   return out;
@@ -56,7 +57,13 @@ QuantizedView SizesOnly(const QuantScheme& scheme, int64_t n, int64_t k) {
 
 ParamLoader::ParamLoader(const WeightStore& store, const QuantRecipe& recipe, Backend& backend, MemoryTag tag,
                          DType activations, const LoadHooks& hooks, ModelParams& params)
-    : store_(store), recipe_(recipe), backend_(backend), tag_(tag), activations_(activations), hooks_(hooks), params_(params) {
+    : store_(store),
+      recipe_(recipe),
+      backend_(backend),
+      tag_(tag),
+      activations_(activations),
+      hooks_(hooks),
+      params_(params) {
   for (const TensorInfo& info : store.tensors()) progress_.total_bytes += info.file_bytes;
 }
 
@@ -132,8 +139,8 @@ const DeviceWeight* ParamLoader::Pack(const QuantizedMatrix& matrix, const std::
   return params_.weights.back().get();
 }
 
-size_t ParamLoader::Report(const std::string& name, const QuantRecipe::Choice& choice, const TensorInfo& info, int64_t n,
-                           int64_t k) {
+size_t ParamLoader::Report(const std::string& name, const QuantRecipe::Choice& choice, const TensorInfo& info,
+                           int64_t n, int64_t k) {
   LayerReport line;
   line.name = name;
   line.scheme = Name(choice.scheme);

@@ -26,9 +26,9 @@ struct ModelParams {
   int64_t parameters = 0;
 };
 
-// Errors are sticky: the first is kept, later calls return empty values, and Finish tells. So a model's constructor reads as
-// a list of its parameters. On a dry-run backend nothing is read or computed. Peak host memory is what the tensors of one
-// linear layer take; never the model.
+// Errors are sticky: the first is kept, later calls return empty values, and Finish tells. So a model's constructor
+// reads as a list of its parameters. On a dry-run backend nothing is read or computed. Peak host memory is what the
+// tensors of one linear layer take; never the model.
 class ParamLoader {
  public:
   ParamLoader(const WeightStore& store, const QuantRecipe& recipe, Backend& backend, MemoryTag tag, DType activations,
@@ -43,7 +43,7 @@ class ParamLoader {
   // A table [n, k] for gathers, and the head over the same table.
   const DeviceWeight* Table(const std::string& layer, int64_t n, int64_t k, WeightRole role);
   QuantizedLinear Head(const DeviceWeight* table) const;
-  Tensor Vector(const std::string& name, int64_t size);  // f32 [size]
+  Tensor Vector(const std::string& name, int64_t size);                  // f32 [size]
   std::vector<float> HostVector(const std::string& name, int64_t size);  // ones in a dry run
   // f32 tensor filled by `fill`, which is not called in a dry run.
   Tensor Constant(Shape shape, const std::function<void(float*)>& fill);
@@ -62,7 +62,8 @@ class ParamLoader {
   QuantizedMatrix Load(const TensorInfo& info, const QuantScheme& scheme);
   const DeviceWeight* Pack(const QuantizedMatrix& matrix, const std::string& layer);
   Tensor Upload(const float* host, Shape shape);
-  size_t Report(const std::string& name, const QuantRecipe::Choice& choice, const TensorInfo& info, int64_t n, int64_t k);
+  size_t Report(const std::string& name, const QuantRecipe::Choice& choice, const TensorInfo& info, int64_t n,
+                int64_t k);
   void Account(size_t first_report, const DeviceWeight& weight);
 
   const WeightStore& store_;

@@ -14,8 +14,8 @@ namespace quantd {
 
 enum class WeightRole : uint8_t {
   kLinear,
-  kEmbedding,   // a gather table: stays as it is stored unless a rule names it
-  kTiedTable,   // embedding and output head at once: int4 by default becomes int8, which a table of rare rows needs
+  kEmbedding,  // a gather table: stays as it is stored unless a rule names it
+  kTiedTable,  // embedding and output head at once: int4 by default becomes int8, which a table of rare rows needs
 };
 
 // True where `name` matches `pattern`, in which * stands for any text and ? for any one character.
@@ -31,8 +31,8 @@ class QuantRecipe {
     QuantScheme scheme;
     std::string reason;  // "checkpoint", "default", "rule PATTERN", "tied table: …", "fallback: …"
   };
-  // `layer` is the tensor's name without ".weight". Where a group does not divide K the largest smaller one of 128, 64, 32
-  // that does is taken, else bf16, as int8_dynamic_activation_int8_weight does for K <= 16 (torchao's limit).
+  // `layer` is the tensor's name without ".weight". Where a group does not divide K the largest smaller one of 128, 64,
+  // 32 that does is taken, else bf16, as int8_dynamic_activation_int8_weight does for K <= 16 (torchao's limit).
   Choice Choose(std::string_view layer, WeightRole role, int64_t k, const QuantScheme& stored) const;
 
  private:

@@ -9,14 +9,14 @@
 
 namespace quantd {
 
-// One or more weights of the same K whose outputs stand side by side: q, k, v or gate, up. Parts of one scheme were stacked
-// into one DeviceWeight; parts of different schemes are several. Owns nothing: ModelParams does.
+// One or more weights of the same K whose outputs stand side by side: q, k, v or gate, up. Parts of one scheme were
+// stacked into one DeviceWeight; parts of different schemes are several. Owns nothing: ModelParams does.
 class QuantizedLinear {
  public:
   struct Part {
     const DeviceWeight* weight = nullptr;
-    Tensor bias;           // f32 [weight->n()], or absent
-    int64_t column = 0;    // of its first output
+    Tensor bias;         // f32 [weight->n()], or absent
+    int64_t column = 0;  // of its first output
   };
   QuantizedLinear() = default;
   QuantizedLinear(std::vector<Part> parts, DType activations);

@@ -14,13 +14,13 @@
 namespace quantd {
 namespace {
 
-constexpr int64_t kMaxHeaderBytes = 100'000'000;     // as the Rust reader
+constexpr int64_t kMaxHeaderBytes = 100'000'000;  // as the Rust reader
 constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
 constexpr size_t kMaxTensors = size_t{1} << 18;
 constexpr size_t kMaxShards = 4096;
 constexpr size_t kMaxNameBytes = 1024;
-constexpr int64_t kMaxElements = int64_t{1} << 48;   // keeps every product of sizes below 2^63
-constexpr int kMaxRank = 4;                          // of Shape
+constexpr int64_t kMaxElements = int64_t{1} << 48;  // keeps every product of sizes below 2^63
+constexpr int kMaxRank = 4;                         // of Shape
 
 struct KnownDType {
   std::string_view name;
@@ -28,11 +28,26 @@ struct KnownDType {
   std::optional<DType> dtype;  // where we read it
 };
 // enum Dtype of safetensors/src/tensor.rs.
-constexpr KnownDType kDTypes[] = {
-    {"F32", 32, DType::kF32}, {"F16", 16, DType::kF16}, {"BF16", 16, DType::kBF16}, {"BOOL", 8, {}},    {"U8", 8, {}},
-    {"I8", 8, {}},            {"F8_E5M2", 8, {}},       {"F8_E4M3", 8, {}},         {"F8_E8M0", 8, {}}, {"F4", 4, {}},
-    {"F6_E2M3", 6, {}},       {"F6_E3M2", 6, {}},       {"I16", 16, {}},            {"U16", 16, {}},    {"I32", 32, {}},
-    {"U32", 32, {}},          {"I64", 64, {}},          {"U64", 64, {}},            {"F64", 64, {}},    {"C64", 64, {}}};
+constexpr KnownDType kDTypes[] = {{"F32", 32, DType::kF32},
+                                  {"F16", 16, DType::kF16},
+                                  {"BF16", 16, DType::kBF16},
+                                  {"BOOL", 8, {}},
+                                  {"U8", 8, {}},
+                                  {"I8", 8, {}},
+                                  {"F8_E5M2", 8, {}},
+                                  {"F8_E4M3", 8, {}},
+                                  {"F8_E8M0", 8, {}},
+                                  {"F4", 4, {}},
+                                  {"F6_E2M3", 6, {}},
+                                  {"F6_E3M2", 6, {}},
+                                  {"I16", 16, {}},
+                                  {"U16", 16, {}},
+                                  {"I32", 32, {}},
+                                  {"U32", 32, {}},
+                                  {"I64", 64, {}},
+                                  {"U64", 64, {}},
+                                  {"F64", 64, {}},
+                                  {"C64", 64, {}}};
 
 const KnownDType* FindDType(std::string_view name) {
   for (const KnownDType& known : kDTypes) {
@@ -57,13 +72,14 @@ std::string Printable(std::string_view name) {
 
 std::string NameProblem(std::string_view name) {
   if (name.empty()) return "an empty tensor name";
-  if (name.size() > kMaxNameBytes) return absl::StrCat("a tensor name of ", name.size(), " bytes, at most ", kMaxNameBytes);
+  if (name.size() > kMaxNameBytes)
+    return absl::StrCat("a tensor name of ", name.size(), " bytes, at most ", kMaxNameBytes);
   const bool control = std::any_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
   return control ? absl::StrCat("a control character in tensor name \"", Printable(name), "\"") : "";
 }
 
-// A SAX handler that stops at the first problem and keeps it. Readers override what their format allows; whatever they do
-// not override is an error, so a document's kinds and depth are checked as it is read and never built in memory.
+// A SAX handler that stops at the first problem and keeps it. Readers override what their format allows; whatever they
+// do not override is an error, so a document's kinds and depth are checked as it is read and never built in memory.
 class StrictReader : public nlohmann::json_sax<Json> {
  public:
   bool null() override { return Unexpected("null"); }
@@ -121,10 +137,14 @@ class HeaderReader : public StrictReader {
 
   bool start_object(size_t count) override {
     switch (state_) {
-      case State::kStart: return Go(State::kTop);
-      case State::kTensorValue: return Go(State::kTensor);
-      case State::kMetadataValue: return Go(State::kMetadata);
-      default: return StrictReader::start_object(count);
+      case State::kStart:
+        return Go(State::kTop);
+      case State::kTensorValue:
+        return Go(State::kTensor);
+      case State::kMetadataValue:
+        return Go(State::kMetadata);
+      default:
+        return StrictReader::start_object(count);
     }
   }
 
@@ -133,22 +153,27 @@ class HeaderReader : public StrictReader {
       case State::kTensor: {
         const Entry& entry = entries.back();
         const char* missing = !entry.has_dtype ? "dtype" : !entry.has_shape ? "shape" : "data_offsets";
-        if (!entry.has_dtype || !entry.has_shape || !entry.has_offsets) return Fail(absl::StrCat(Place(), ": no ", missing));
+        if (!entry.has_dtype || !entry.has_shape || !entry.has_offsets)
+          return Fail(absl::StrCat(Place(), ": no ", missing));
         return Go(State::kTop);
       }
-      case State::kMetadata: return Go(State::kTop);
-      default: return Go(State::kEnd);
+      case State::kMetadata:
+        return Go(State::kTop);
+      default:
+        return Go(State::kEnd);
     }
   }
 
   bool key(string_t& key) override {
     switch (state_) {
-      case State::kTop: return TopKey(key);
+      case State::kTop:
+        return TopKey(key);
       case State::kMetadata:
         metadata_key_ = key;
         state_ = State::kMetadataText;
         return !metadata.contains(key) || Fail(absl::StrCat(Place(), ": twice"));
-      default: return TensorKey(key);
+      default:
+        return TensorKey(key);
     }
   }
 
@@ -160,7 +185,8 @@ class HeaderReader : public StrictReader {
       case State::kMetadataText:
         metadata[metadata_key_] = value;
         return Go(State::kMetadata);
-      default: return StrictReader::string(value);
+      default:
+        return StrictReader::string(value);
     }
   }
 
@@ -181,8 +207,21 @@ class HeaderReader : public StrictReader {
   }
 
  private:
-  enum class State { kStart, kTop, kTensorValue, kTensor, kDType, kShape, kShapeItems, kOffsets, kOffsetItems,
-                     kMetadataValue, kMetadata, kMetadataText, kEnd };
+  enum class State {
+    kStart,
+    kTop,
+    kTensorValue,
+    kTensor,
+    kDType,
+    kShape,
+    kShapeItems,
+    kOffsets,
+    kOffsetItems,
+    kMetadataValue,
+    kMetadata,
+    kMetadataText,
+    kEnd
+  };
 
   bool Go(State next) {
     state_ = next;
@@ -215,16 +254,23 @@ class HeaderReader : public StrictReader {
     switch (state_) {
       case State::kStart:
       case State::kTop:
-      case State::kEnd: return "header";
+      case State::kEnd:
+        return "header";
       case State::kMetadataValue:
-      case State::kMetadata: return "__metadata__";
-      case State::kMetadataText: return absl::StrCat("__metadata__ \"", Printable(metadata_key_), "\"");
-      case State::kDType: return absl::StrCat("tensor ", Printable(entries.back().name), ": dtype");
+      case State::kMetadata:
+        return "__metadata__";
+      case State::kMetadataText:
+        return absl::StrCat("__metadata__ \"", Printable(metadata_key_), "\"");
+      case State::kDType:
+        return absl::StrCat("tensor ", Printable(entries.back().name), ": dtype");
       case State::kShape:
-      case State::kShapeItems: return absl::StrCat("tensor ", Printable(entries.back().name), ": shape");
+      case State::kShapeItems:
+        return absl::StrCat("tensor ", Printable(entries.back().name), ": shape");
       case State::kOffsets:
-      case State::kOffsetItems: return absl::StrCat("tensor ", Printable(entries.back().name), ": data_offsets");
-      default: return absl::StrCat("tensor ", Printable(entries.back().name));
+      case State::kOffsetItems:
+        return absl::StrCat("tensor ", Printable(entries.back().name), ": data_offsets");
+      default:
+        return absl::StrCat("tensor ", Printable(entries.back().name));
     }
   }
 
@@ -276,8 +322,8 @@ absl::StatusOr<int64_t> CheckEntry(const Entry& entry) {
 absl::StatusOr<SafetensorsTensor> Supported(const Entry& entry, int64_t data_start, int64_t bytes) {
   const KnownDType* known = FindDType(entry.dtype);
   if (!known->dtype.has_value()) {
-    return absl::UnimplementedError(absl::StrCat("tensor ", Printable(entry.name), ": dtype ", entry.dtype,
-                                                 " is not supported (F32, F16, BF16)"));
+    return absl::UnimplementedError(
+        absl::StrCat("tensor ", Printable(entry.name), ": dtype ", entry.dtype, " is not supported (F32, F16, BF16)"));
   }
   if (entry.shape.size() > static_cast<size_t>(kMaxRank)) {
     return absl::UnimplementedError(absl::StrCat("tensor ", Printable(entry.name), ": ", entry.shape.size(),
@@ -286,21 +332,34 @@ absl::StatusOr<SafetensorsTensor> Supported(const Entry& entry, int64_t data_sta
   const auto d = [&](size_t i) { return static_cast<int64_t>(entry.shape[i]); };
   Shape shape;
   switch (entry.shape.size()) {
-    case 0: break;
-    case 1: shape = {d(0)}; break;
-    case 2: shape = {d(0), d(1)}; break;
-    case 3: shape = {d(0), d(1), d(2)}; break;
-    default: shape = {d(0), d(1), d(2), d(3)}; break;
+    case 0:
+      break;
+    case 1:
+      shape = {d(0)};
+      break;
+    case 2:
+      shape = {d(0), d(1)};
+      break;
+    case 3:
+      shape = {d(0), d(1), d(2)};
+      break;
+    default:
+      shape = {d(0), d(1), d(2), d(3)};
+      break;
   }
-  return SafetensorsTensor{.name = entry.name, .dtype = *known->dtype, .shape = shape,
-                           .offset = data_start + static_cast<int64_t>(entry.offsets[0]), .bytes = bytes};
+  return SafetensorsTensor{.name = entry.name,
+                           .dtype = *known->dtype,
+                           .shape = shape,
+                           .offset = data_start + static_cast<int64_t>(entry.offsets[0]),
+                           .bytes = bytes};
 }
 
 // Tensors cover the data without gap or overlap, or the file has bytes that nobody checked.
 absl::StatusOr<SafetensorsFile> CheckHeader(HeaderReader& header, int64_t data_start, int64_t file_size) {
   std::vector<Entry>& entries = header.entries;
   std::vector<int64_t> bytes(entries.size());
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
   uint64_t end = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     QD_ASSIGN_OR_RETURN(bytes[i], CheckEntry(entries[i]));
@@ -337,7 +396,8 @@ absl::StatusOr<std::string> ReadHeader(const ByteSource& source) {
   QD_RETURN_IF_ERROR(source.Read(0, raw, 8));
   uint64_t bytes = 0;
   for (int i = 7; i >= 0; --i) bytes = bytes << 8 | raw[i];
-  if (bytes < 2) return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes, expected at least 2"));
+  if (bytes < 2)
+    return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes, expected at least 2"));
   if (bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
     return absl::DataLossError(absl::StrCat(source.name(), ": header of ", bytes, " bytes, at most ", kMaxHeaderBytes));
   }
@@ -388,7 +448,9 @@ class IndexReader : public StrictReader {
   bool null() override { return in_metadata_ || StrictReader::null(); }
   bool boolean(bool value) override { return in_metadata_ || StrictReader::boolean(value); }
   bool number_integer(number_integer_t value) override { return in_metadata_ || StrictReader::number_integer(value); }
-  bool number_unsigned(number_unsigned_t value) override { return in_metadata_ || StrictReader::number_unsigned(value); }
+  bool number_unsigned(number_unsigned_t value) override {
+    return in_metadata_ || StrictReader::number_unsigned(value);
+  }
   bool number_float(number_float_t value, const string_t& text) override {
     return in_metadata_ || StrictReader::number_float(value, text);
   }
@@ -412,17 +474,22 @@ class IndexReader : public StrictReader {
 // A plain name: it is joined to the folder's path, and must not lead out of it.
 bool IsShardName(std::string_view name) {
   constexpr std::string_view kSuffix = ".safetensors";
-  if (name.size() <= kSuffix.size() || name.size() > 255 || name.substr(name.size() - kSuffix.size()) != kSuffix) return false;
+  if (name.size() <= kSuffix.size() || name.size() > 255 || name.substr(name.size() - kSuffix.size()) != kSuffix)
+    return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
   });
 }
 
 WeightFormat FormatOf(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return WeightFormat::kF32;
-    case DType::kF16: return WeightFormat::kF16;
-    default: return WeightFormat::kBF16;
+    case DType::kF32:
+      return WeightFormat::kF32;
+    case DType::kF16:
+      return WeightFormat::kF16;
+    default:
+      return WeightFormat::kBF16;
   }
 }
 
@@ -431,8 +498,12 @@ class SafetensorsStore : public WeightStore {
   // Adds the tensors of one file. The caller has seen to it that no name is in two files.
   void Add(std::unique_ptr<ByteSource> source, const SafetensorsFile& file) {
     for (const SafetensorsTensor& tensor : file.tensors) {
-      items_.push_back({{.name = tensor.name, .shape = tensor.shape, .scheme = {.weight = FormatOf(tensor.dtype)},
-                         .file_bytes = tensor.bytes}, source.get(), tensor.offset});
+      items_.push_back({{.name = tensor.name,
+                         .shape = tensor.shape,
+                         .scheme = {.weight = FormatOf(tensor.dtype)},
+                         .file_bytes = tensor.bytes},
+                        source.get(),
+                        tensor.offset});
     }
     sources_.push_back(std::move(source));
   }

@@ -1,5 +1,5 @@
-// The safetensors format: u64 header length, a JSON header of names, dtypes, shapes and offsets, then the tensors' bytes.
-// https://github.com/huggingface/safetensors (README "Format"; limits as safetensors/src/tensor.rs has them).
+// The safetensors format: u64 header length, a JSON header of names, dtypes, shapes and offsets, then the tensors'
+// bytes. https://github.com/huggingface/safetensors (README "Format"; limits as safetensors/src/tensor.rs has them).
 #pragma once
 
 #include <map>
@@ -34,8 +34,8 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(const ByteSource& source);
 // Tensor name → file name, of model.safetensors.index.json. File names are plain names that end in ".safetensors".
 absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name);
 
-// The tensors of a folder: model.safetensors, or the files that model.safetensors.index.json names, each in full and with
-// exactly the tensors that the index puts there. NotFound: neither file is there.
+// The tensors of a folder: model.safetensors, or the files that model.safetensors.index.json names, each in full and
+// with exactly the tensors that the index puts there. NotFound: neither file is there.
 absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensorsFolder(const std::string& folder);
 // The tensors of one file.
 absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensors(std::unique_ptr<ByteSource> source);

@@ -65,16 +65,22 @@ absl::StatusOr<TokenizerSpec> MakeScoredSpec(const std::vector<ScoredPiece>& pie
     std::string bytes = ReplaceAll(piece.text, kMetaSpace, " ");
     switch (piece.type) {
       case PieceType::kNormal:
-      case PieceType::kUnused: QD_RETURN_IF_ERROR(spec.model.AddToken(piece.text, id)); break;
+      case PieceType::kUnused:
+        QD_RETURN_IF_ERROR(spec.model.AddToken(piece.text, id));
+        break;
       case PieceType::kByte: {
         const uint8_t byte = *ByteOfToken(piece.text);
         spec.model.SetByte(byte, id);
         bytes.assign(1, static_cast<char>(byte));
         break;
       }
-      case PieceType::kUserDefined: spec.added.push_back({.content = bytes, .id = id}); break;
+      case PieceType::kUserDefined:
+        spec.added.push_back({.content = bytes, .id = id});
+        break;
       case PieceType::kControl:
-      case PieceType::kUnknown: spec.added.push_back({.content = bytes, .id = id, .special = true}); break;
+      case PieceType::kUnknown:
+        spec.added.push_back({.content = bytes, .id = id, .special = true});
+        break;
     }
     spec.token_bytes.push_back(std::move(bytes));
   }

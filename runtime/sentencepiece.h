@@ -24,12 +24,14 @@ struct ScoredPiece {
 
 enum class SpacePrefix {
   kNone,
-  kEachText,  // before each text between two special tokens: SentencePiece's dummy prefix as transformers' legacy mode and llama.cpp apply it
+  kEachText,  // before each text between two special tokens: SentencePiece's dummy prefix as transformers' legacy mode
+              // and llama.cpp apply it
   kFirstText  // only where the whole text begins: transformers with legacy = false
 };
 
-// Fills `vocab` and the model, added tokens, normalizer and token bytes of the spec it returns. `place` is what messages call
-// the list of pieces. DataLoss: a piece is empty, too long or twice there, a score is no number, a byte piece is no byte.
+// Fills `vocab` and the model, added tokens, normalizer and token bytes of the spec it returns. `place` is what
+// messages call the list of pieces. DataLoss: a piece is empty, too long or twice there, a score is no number, a byte
+// piece is no byte.
 absl::StatusOr<TokenizerSpec> MakeScoredSpec(const std::vector<ScoredPiece>& pieces, SpacePrefix prefix,
                                              std::string_view place, VocabTable& vocab);
 

@@ -21,10 +21,10 @@ absl::Status Corrupt(size_t offset, std::string_view what) {
 // One field of a protobuf message. `bytes` is a part of the file.
 struct Field {
   uint32_t number;
-  int wire_type;          // 0 varint, 1 eight bytes, 2 bytes, 5 four bytes
-  uint64_t value;         // of wire types 0, 1 and 5
+  int wire_type;           // 0 varint, 1 eight bytes, 2 bytes, 5 four bytes
+  uint64_t value;          // of wire types 0, 1 and 5
   std::string_view bytes;  // of wire type 2
-  size_t offset;          // in the file
+  size_t offset;           // in the file
 };
 
 // Reads the fields of one message, which begins at `base` in the file.
@@ -115,7 +115,8 @@ absl::StatusOr<ScoredPiece> ReadPiece(const Field& message) {
   ScoredPiece piece;
   const auto visit = [&](const Field& field) -> absl::Status {
     if (field.number == 1 && field.wire_type == 2) piece.text = field.bytes;
-    if (field.number == 2 && field.wire_type == 5) piece.score = std::bit_cast<float>(static_cast<uint32_t>(field.value));
+    if (field.number == 2 && field.wire_type == 5)
+      piece.score = std::bit_cast<float>(static_cast<uint32_t>(field.value));
     if (field.number == 3 && field.wire_type == 0) {
       if (field.value < 1 || field.value > 6) return Corrupt(field.offset, absl::StrCat("piece type ", field.value));
       piece.type = static_cast<PieceType>(field.value);
@@ -130,12 +131,23 @@ absl::Status ReadTrainerSpec(const Field& message, Model& model) {
   return ForEachField(message.bytes, message.offset, [&](const Field& field) -> absl::Status {
     if (field.wire_type != 0) return absl::OkStatus();
     switch (field.number) {
-      case 3: model.model_type = field.value; break;
-      case 24: model.whitespace_as_suffix = field.value != 0; break;
-      case 40: model.unk_id = static_cast<int32_t>(field.value); break;
-      case 41: model.bos_id = static_cast<int32_t>(field.value); break;
-      case 42: model.eos_id = static_cast<int32_t>(field.value); break;
-      default: break;
+      case 3:
+        model.model_type = field.value;
+        break;
+      case 24:
+        model.whitespace_as_suffix = field.value != 0;
+        break;
+      case 40:
+        model.unk_id = static_cast<int32_t>(field.value);
+        break;
+      case 41:
+        model.bos_id = static_cast<int32_t>(field.value);
+        break;
+      case 42:
+        model.eos_id = static_cast<int32_t>(field.value);
+        break;
+      default:
+        break;
     }
     return absl::OkStatus();
   });
@@ -157,7 +169,8 @@ absl::StatusOr<Model> ReadModel(std::string_view bytes) {
   const auto visit = [&](const Field& field) -> absl::Status {
     if (field.wire_type != 2) return absl::OkStatus();
     if (field.number == 1) {
-      if (model.pieces.size() == kMaxVocab) return Corrupt(field.offset, absl::StrCat("more than ", kMaxVocab, " pieces"));
+      if (model.pieces.size() == kMaxVocab)
+        return Corrupt(field.offset, absl::StrCat("more than ", kMaxVocab, " pieces"));
       QD_ASSIGN_OR_RETURN(ScoredPiece piece, ReadPiece(field));
       model.pieces.push_back(std::move(piece));
     }
@@ -202,7 +215,8 @@ SpacePrefix PrefixOf(const Model& model, const TokenizerConfig& config) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes, std::string_view config_json) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
+                                                                   std::string_view config_json) {
   QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(config_json));
   QD_ASSIGN_OR_RETURN(const Model model, ReadModel(bytes));
   QD_RETURN_IF_ERROR(CheckSupported(model));
@@ -219,7 +233,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   }
   spec.token_bytes.resize(vocab.size());
   for (const AddedToken& token : spec.added) spec.token_bytes[token.id] = token.content;
-  if (spec.bos_id) spec.prefix_ids = {*spec.bos_id};  // what transformers' LlamaTokenizer adds unless the config says otherwise
+  if (spec.bos_id)
+    spec.prefix_ids = {*spec.bos_id};  // what transformers' LlamaTokenizer adds unless the config says otherwise
   QD_RETURN_IF_ERROR(ApplyTokenizerConfig(config, vocab, spec));
   return MakeTextTokenizer(std::move(spec));
 }

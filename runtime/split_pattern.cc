@@ -19,11 +19,21 @@ constexpr uint32_t kMatchHeapKib = 64 << 10;
 constexpr size_t kJitStackBytes = 1 << 20;
 constexpr size_t kPatternBytes = 16 << 10;
 
-struct FreeCode { void operator()(pcre2_code* p) const { pcre2_code_free(p); } };
-struct FreeCompile { void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); } };
-struct FreeMatch { void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); } };
-struct FreeData { void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); } };
-struct FreeStack { void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); } };
+struct FreeCode {
+  void operator()(pcre2_code* p) const { pcre2_code_free(p); }
+};
+struct FreeCompile {
+  void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); }
+};
+struct FreeMatch {
+  void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
+};
+struct FreeData {
+  void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
+};
+struct FreeStack {
+  void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); }
+};
 
 std::string ErrorText(int code) {
   std::array<PCRE2_UCHAR, 160> buffer{};
@@ -31,11 +41,11 @@ std::string ErrorText(int code) {
   return reinterpret_cast<const char*>(buffer.data());
 }
 
-// PCRE2's \s holds U+180E, which has not been white space since Unicode 6.3; its script names mean Script_Extensions, where
-// Oniguruma means Script.
+// PCRE2's \s holds U+180E, which has not been white space since Unicode 6.3; its script names mean Script_Extensions,
+// where Oniguruma means Script.
 std::string ToPcre2(std::string_view regex) {
   constexpr std::array<std::string_view, 8> kScripts = {"Han",   "Hiragana", "Katakana", "Hangul",
-                                                       "Latin", "Greek",    "Cyrillic", "Arabic"};
+                                                        "Latin", "Greek",    "Cyrillic", "Arabic"};
   std::string out;
   for (size_t i = 0; i < regex.size(); ++i) {
     if (regex[i] != '\\' || i + 1 == regex.size()) {
@@ -150,9 +160,9 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::vector<SplitRule>&
     const std::string regex = ToPcre2(rule.regex);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    std::unique_ptr<pcre2_code, FreeCode> code(
-        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context.get()));
+    std::unique_ptr<pcre2_code, FreeCode> code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
+                                                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error,
+                                                             &offset, context.get()));
     if (!code) {
       return absl::UnimplementedError(
           absl::StrCat("split pattern '", rule.regex.substr(0, 80), "': ", ErrorText(error), " at byte ", offset));

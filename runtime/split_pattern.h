@@ -27,8 +27,8 @@ struct ByteRange {
   uint32_t begin, end;
 };
 
-// Rules applied one after the other, each to every piece of the one before; a piece is a text of its own for look-around.
-// Immutable; any thread.
+// Rules applied one after the other, each to every piece of the one before; a piece is a text of its own for
+// look-around. Immutable; any thread.
 class SplitPattern {
  public:
   // Unimplemented: a pattern that PCRE2 does not take (with its words).
@@ -38,8 +38,8 @@ class SplitPattern {
   SplitPattern& operator=(SplitPattern&&) noexcept;
   ~SplitPattern();
 
-  // The pieces of `text`, which must be UTF-8 of less than 4 GiB, in order and never empty. ResourceExhausted: a pattern hit
-  // its limit of steps or memory.
+  // The pieces of `text`, which must be UTF-8 of less than 4 GiB, in order and never empty. ResourceExhausted: a
+  // pattern hit its limit of steps or memory.
   absl::Status Split(std::string_view text, std::vector<ByteRange>& pieces) const;
 
  private:

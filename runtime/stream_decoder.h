@@ -30,8 +30,8 @@ class StreamDecoder {
   std::string pending_;  // an unfinished UTF-8 sequence: at most 3 bytes
 };
 
-// Removes the longest whole-UTF-8 prefix of `bytes` and returns it, invalid bytes replaced by U+FFFD (maximal subparts, as
-// Python's errors="replace" does). What stays in `bytes` is an unfinished sequence.
+// Removes the longest whole-UTF-8 prefix of `bytes` and returns it, invalid bytes replaced by U+FFFD (maximal subparts,
+// as Python's errors="replace" does). What stays in `bytes` is an unfinished sequence.
 std::string TakeWholeUtf8(std::string& bytes);
 
 }  // namespace quantd

@@ -11,14 +11,16 @@ namespace quantd {
 
 absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& checkpoint) {
   if (checkpoint.tokenizer == nullptr) {
-    return absl::NotFoundError(absl::StrCat(checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
+    return absl::NotFoundError(absl::StrCat(
+        checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
   }
   std::shared_ptr<TextCodec> codec(new TextCodec);
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
   QD_ASSIGN_OR_RETURN(codec->defaults_, ParseGenerationConfig(checkpoint.generation_config_json));
   if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
-    return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ", checkpoint.tokenizer->vocab_size() - 1,
-                                            ", the model a vocabulary of ", config.vocab_size));
+    return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ",
+                                            checkpoint.tokenizer->vocab_size() - 1, ", the model a vocabulary of ",
+                                            config.vocab_size));
   }
   if (!checkpoint.chat_template.empty()) {
     QD_ASSIGN_OR_RETURN(codec->chat_template_, ChatTemplate::Parse(checkpoint.chat_template));
@@ -54,13 +56,15 @@ absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const Text
 
 absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input) const {
   if (chat_template_ == nullptr) {
-    return WithReason(absl::FailedPreconditionError("the model has no chat template: send text or tokens"), "NO_CHAT_TEMPLATE");
+    return WithReason(absl::FailedPreconditionError("the model has no chat template: send text or tokens"),
+                      "NO_CHAT_TEMPLATE");
   }
   input.bos_token = bos_token_;
   input.eos_token = eos_token_;
   QD_ASSIGN_OR_RETURN(TextPieces pieces, chat_template_->Render(input));
   EncodedPrompt prompt;
-  // The template alone writes special tokens: nothing is added around its text, as in transformers' apply_chat_template.
+  // The template alone writes special tokens: nothing is added around its text, as in transformers'
+  // apply_chat_template.
   QD_RETURN_IF_ERROR(tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets));
   prompt.rendered = JoinText(pieces);
   return prompt;

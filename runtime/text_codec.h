@@ -1,4 +1,5 @@
-// TextCodec: text and chats to token ids and back, with the model's template, special tokens and limits. Immutable; any thread.
+// TextCodec: text and chats to token ids and back, with the model's template, special tokens and limits. Immutable; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,9 @@ namespace quantd {
 
 struct EncodedPrompt {
   std::vector<int32_t> ids;
-  std::vector<uint32_t> byte_offsets;  // of each id in `rendered`; ids that the tokenizer adds around a text have its edge
-  std::string rendered;                // the text that was encoded
+  std::vector<uint32_t>
+      byte_offsets;      // of each id in `rendered`; ids that the tokenizer adds around a text have its edge
+  std::string rendered;  // the text that was encoded
 };
 
 class TextCodec {
@@ -32,15 +34,17 @@ class TextCodec {
     std::optional<bool> add_special_tokens;  // absent: as the tokenizer says
   };
   absl::StatusOr<EncodedPrompt> EncodeText(std::string text, const TextOptions& options) const;
-  // The template, then the tokens. A BOS that the template wrote is not doubled. FailedPrecondition: the model has no chat
-  // template. bos_token, eos_token of `input` are filled in here.
+  // The template, then the tokens. A BOS that the template wrote is not doubled. FailedPrecondition: the model has no
+  // chat template. bos_token, eos_token of `input` are filled in here.
   absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input) const;
 
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   bool has_chat_template() const { return chat_template_ != nullptr; }
   const GenerationDefaults& defaults() const { return defaults_; }
-  const std::vector<int32_t>& eos_token_ids() const { return eos_token_ids_; }  // sorted: config, generation config, tokenizer
+  const std::vector<int32_t>& eos_token_ids() const {
+    return eos_token_ids_;
+  }  // sorted: config, generation config, tokenizer
 
  private:
   TextCodec() = default;

@@ -10,7 +10,8 @@
 namespace quantd {
 namespace {
 
-constexpr size_t kMaxTextBytes = 1 << 30;  // of one Encode: offsets are 32 bits wide, also after every space became 3 bytes
+constexpr size_t kMaxTextBytes =
+    1 << 30;  // of one Encode: offsets are 32 bits wide, also after every space became 3 bytes
 
 // A text made from another one, with the place in that other one for each of its bytes.
 struct MappedText {
@@ -163,7 +164,8 @@ class TextTokenizer : public Tokenizer {
 
   absl::Status EncodeText(std::string_view text, const TrustedRanges& trusted, Output& out) const {
     std::vector<TextSegment> segments;
-    raw_tokens_.Find(text, [&](uint32_t begin, uint32_t end) { return trusted.Contain(begin, end); }, segments);
+    raw_tokens_.Find(
+        text, [&](uint32_t begin, uint32_t end) { return trusted.Contain(begin, end); }, segments);
     for (const auto& [range, id] : segments) {
       if (id >= 0) {
         AppendToken(id, range.begin, out);

@@ -1,5 +1,5 @@
-// The pipeline every tokenizer here is: added tokens, normalizing, splitting, byte-pair encoding. The readers of the file
-// formats fill a TokenizerSpec; what it says is then fixed.
+// The pipeline every tokenizer here is: added tokens, normalizing, splitting, byte-pair encoding. The readers of the
+// file formats fill a TokenizerSpec; what it says is then fixed.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,12 @@ namespace quantd {
 inline constexpr std::string_view kMetaSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's visible space
 
 // Steps of a normalizer; each sees the text between two added tokens.
-struct PrependStep { std::string text; };
-struct ReplaceStep { std::string from, to; };  // `from` is not empty
+struct PrependStep {
+  std::string text;
+};
+struct ReplaceStep {
+  std::string from, to;
+};  // `from` is not empty
 using NormalizeStep = std::variant<PrependStep, ReplaceStep>;
 
 // Hugging Face's Metaspace: spaces become `replacement`, one is put before a text that does not start with it.
@@ -35,8 +39,8 @@ struct TokenizerSpec {
   std::vector<NormalizeStep> normalizer;
   std::optional<MetaspaceStep> metaspace;  // after the normalizer and the normalized added tokens, before `split`
   SplitPattern split;
-  std::vector<AddedToken> added;           // each text once
-  std::vector<std::string> token_bytes;    // by id: what a token stands for in running text
+  std::vector<AddedToken> added;         // each text once
+  std::vector<std::string> token_bytes;  // by id: what a token stands for in running text
   bool strips_leading_space = false;
   std::vector<int32_t> prefix_ids, suffix_ids;
   std::optional<int32_t> bos_id, eos_id;

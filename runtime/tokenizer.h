@@ -33,11 +33,12 @@ class Tokenizer {
   // token of a text loses one leading space on the way back.
   virtual bool StripsLeadingSpace() const = 0;
 
-  virtual int32_t vocab_size() const = 0;               // one more than the largest id
-  virtual bool IsSpecial(int32_t id) const = 0;         // a control token: skipped in output unless asked for
+  virtual int32_t vocab_size() const = 0;        // one more than the largest id
+  virtual bool IsSpecial(int32_t id) const = 0;  // a control token: skipped in output unless asked for
   virtual std::optional<int32_t> FindToken(std::string_view content) const = 0;  // special or added token by its text
 
-  // What the tokenizer itself adds around a text when special tokens are asked for (HF post-processor, GGUF add_bos_token).
+  // What the tokenizer itself adds around a text when special tokens are asked for (HF post-processor, GGUF
+  // add_bos_token).
   virtual std::span<const int32_t> prefix_ids() const = 0;
   virtual std::span<const int32_t> suffix_ids() const = 0;
   virtual std::optional<int32_t> bos_id() const = 0;
@@ -46,8 +47,8 @@ class Tokenizer {
 
 // A vocabulary as GGUF metadata holds it (tokenizer.ggml.*).
 struct GgufVocab {
-  std::string model;                 // "llama" (SentencePiece-style) or "gpt2" (byte-level BPE)
-  std::string pre;                   // names the split pattern: "llama-bpe", "smollm", "gpt-2", "default", …
+  std::string model;  // "llama" (SentencePiece-style) or "gpt2" (byte-level BPE)
+  std::string pre;    // names the split pattern: "llama-bpe", "smollm", "gpt-2", "default", …
   std::vector<std::string> tokens;
   std::vector<float> scores;         // "llama" only
   std::vector<int32_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
@@ -56,13 +57,14 @@ struct GgufVocab {
   std::optional<bool> add_bos, add_eos, add_space_prefix;
 };
 
-// From a checkpoint folder: `tokenizer.json`, or else a plain SentencePiece `tokenizer.model`; tokenizer_config.json beside
-// it names the special tokens. NotFound: neither is there. DataLoss: a file is corrupt (names the file and the place).
-// Unimplemented: a normalizer, pre-tokenizer or model kind that is not built (named).
+// From a checkpoint folder: `tokenizer.json`, or else a plain SentencePiece `tokenizer.model`; tokenizer_config.json
+// beside it names the special tokens. NotFound: neither is there. DataLoss: a file is corrupt (names the file and the
+// place). Unimplemented: a normalizer, pre-tokenizer or model kind that is not built (named).
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& folder);
 // From bytes, for tests and fuzzing. `config_json` (tokenizer_config.json) may be empty.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view json, std::string_view config_json);
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes, std::string_view config_json);
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
+                                                                   std::string_view config_json);
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab);
 
 }  // namespace quantd

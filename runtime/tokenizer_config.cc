@@ -63,8 +63,8 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view text) {
         absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder is ", Excerpt(*decoder), ", expected an object"));
   }
   if (decoder->size() > kMaxAddedTokens) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder has ", decoder->size(), " entries, at most ",
-                                            kMaxAddedTokens));
+    return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder has ", decoder->size(),
+                                            " entries, at most ", kMaxAddedTokens));
   }
   for (const auto& [key, value] : decoder->items()) {
     const std::string place = absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder[", key.substr(0, 20), "]");

@@ -23,8 +23,8 @@ struct TokenizerConfig {
 // An empty `json` is an empty config. DataLoss: corrupt.
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json);
 
-// Lays `config` over the BOS, EOS, prefix and suffix that the tokenizer's own file gave `spec`. DataLoss: it names a token
-// that there is not.
+// Lays `config` over the BOS, EOS, prefix and suffix that the tokenizer's own file gave `spec`. DataLoss: it names a
+// token that there is not.
 absl::Status ApplyTokenizerConfig(const TokenizerConfig& config, const VocabTable& vocab, TokenizerSpec& spec);
 
 }  // namespace quantd

@@ -18,15 +18,16 @@ namespace quantd {
 namespace {
 
 constexpr std::string_view kFile = "tokenizer.json";
-constexpr size_t kMaxSteps = 32;         // of a Sequence: the longest published have 6
-constexpr size_t kMaxStepText = 64;      // bytes that a normalizer prepends or puts in place of others
-constexpr size_t kMaxAffixIds = 16;      // tokens around a text
+constexpr size_t kMaxSteps = 32;     // of a Sequence: the longest published have 6
+constexpr size_t kMaxStepText = 64;  // bytes that a normalizer prepends or puts in place of others
+constexpr size_t kMaxAffixIds = 16;  // tokens around a text
 
 absl::Status Corrupt(std::string_view place, std::string_view what) {
   return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", ToAbsl(what)));
 }
 absl::Status NotBuilt(std::string_view place, std::string_view what) {
-  return absl::UnimplementedError(absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", ToAbsl(what), " is not supported"));
+  return absl::UnimplementedError(
+      absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", ToAbsl(what), " is not supported"));
 }
 absl::Status At(std::string_view place, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", status.message()));
@@ -110,7 +111,8 @@ class Reader {
     QD_ASSIGN_OR_RETURN(replace.to, Text(step, "content", place));
     if (replace.from.empty()) return Corrupt(place, "Replace of an empty text");
     // Four bytes for one, thrice: enough for SentencePiece's space, no way to turn a request into gigabytes.
-    if (replace.to.size() > 4 * replace.from.size()) return Corrupt(place, "Replace by a text of over four times the length");
+    if (replace.to.size() > 4 * replace.from.size())
+      return Corrupt(place, "Replace by a text of over four times the length");
     return replace;
   }
 
@@ -176,7 +178,8 @@ class Reader {
   absl::Status ReadMetaspace(const Json& step, const std::string& place, std::vector<SplitRule>& rules) {
     MetaspaceStep metaspace;
     QD_ASSIGN_OR_RETURN(std::string replacement, Text(step, "replacement", place));
-    if (replacement.empty() || replacement.size() > 4) return Corrupt(place, "Metaspace: the replacement is no character");
+    if (replacement.empty() || replacement.size() > 4)
+      return Corrupt(place, "Metaspace: the replacement is no character");
     metaspace.replacement = std::move(replacement);
     QD_ASSIGN_OR_RETURN(std::string scheme, Text(step, "prepend_scheme", place));
     if (scheme.empty()) {  // older files
@@ -207,7 +210,8 @@ class Reader {
     if (vocab == nullptr || !vocab->is_object()) return Corrupt("model.vocab", "missing, or no object");
     for (auto it = vocab->begin(); it != vocab->end(); ++it) {
       const std::optional<int64_t> id = AsInt(it.value());
-      if (!id) return Corrupt("model.vocab", absl::StrCat("'", it.key().substr(0, 60), "' has the id ", Excerpt(it.value())));
+      if (!id)
+        return Corrupt("model.vocab", absl::StrCat("'", it.key().substr(0, 60), "' has the id ", Excerpt(it.value())));
       const absl::Status status = vocab_.Add(it.key(), *id);
       if (!status.ok()) return At("model.vocab", status);
     }
@@ -234,7 +238,8 @@ class Reader {
     return absl::OkStatus();
   }
 
-  // Options, tokens and merges of the model. An added token's text is not for merges to reach unless the vocabulary has it.
+  // Options, tokens and merges of the model. An added token's text is not for merges to reach unless the vocabulary has
+  // it.
   absl::Status ReadModel() {
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       QD_ASSIGN_OR_RETURN(const std::string affix, Text(*model_, key, "model"));
@@ -249,7 +254,8 @@ class Reader {
     QD_ASSIGN_OR_RETURN(const std::string unknown, Text(*model_, "unk_token", "model"));
     if (!unknown.empty()) {
       options.unknown_id = vocab_.Find(unknown);
-      if (!options.unknown_id) return Corrupt("model", absl::StrCat("unk_token '", unknown.substr(0, 60), "' is no token"));
+      if (!options.unknown_id)
+        return Corrupt("model", absl::StrCat("unk_token '", unknown.substr(0, 60), "' is no token"));
     }
     spec_.model = BpeModel(options);
     const Json& vocab = *FindMember(*model_, "vocab");
@@ -270,8 +276,8 @@ class Reader {
     return ReadMerges();
   }
 
-  // What a vocabulary text is to the model: for byte-level models bytes; nothing where it holds a character that stands for
-  // none, and so is never reached from text.
+  // What a vocabulary text is to the model: for byte-level models bytes; nothing where it holds a character that stands
+  // for none, and so is never reached from text.
   std::optional<std::string> TextForMerges(const std::string& text) const {
     return byte_level_ ? DecodeByteAlphabet(text) : std::optional(text);
   }
@@ -359,7 +365,8 @@ class Reader {
     QD_ASSIGN_OR_RETURN(const std::string content, Text(step, "content", place));
     QD_ASSIGN_OR_RETURN(const int64_t start, GetInt(step, "start", 0, name));
     QD_ASSIGN_OR_RETURN(const int64_t stop, GetInt(step, "stop", 0, name));
-    if (content != " " || start < 0 || start > 1 || stop != 0) return NotBuilt(place, "Strip of other than one leading space");
+    if (content != " " || start < 0 || start > 1 || stop != 0)
+      return NotBuilt(place, "Strip of other than one leading space");
     spec_.strips_leading_space = start == 1;
     return absl::OkStatus();
   }
@@ -408,7 +415,8 @@ class Reader {
         continue;
       }
       const Json* token = FindMember(item, "SpecialToken");
-      if (token == nullptr) return Corrupt(place, "TemplateProcessing: an item that is neither Sequence nor SpecialToken");
+      if (token == nullptr)
+        return Corrupt(place, "TemplateProcessing: an item that is neither Sequence nor SpecialToken");
       QD_ASSIGN_OR_RETURN(const std::string name, Text(*token, "id", place));
       std::vector<int32_t>& ids = after_text ? spec_.suffix_ids : spec_.prefix_ids;
       QD_RETURN_IF_ERROR(AppendTemplateToken(step, name, place, ids));
@@ -428,9 +436,11 @@ class Reader {
     for (const Json& value : *list) {
       const std::optional<int64_t> id = AsInt(value);
       if (!id || *id < 0 || *id >= vocab_.size() || vocab_.texts()[*id].empty()) {
-        return Corrupt(place, absl::StrCat("special token '", name.substr(0, 60), "': ", Excerpt(value), " is no token's id"));
+        return Corrupt(place,
+                       absl::StrCat("special token '", name.substr(0, 60), "': ", Excerpt(value), " is no token's id"));
       }
-      if (ids.size() == kMaxAffixIds) return Corrupt(place, absl::StrCat("more than ", kMaxAffixIds, " tokens around a text"));
+      if (ids.size() == kMaxAffixIds)
+        return Corrupt(place, absl::StrCat("more than ", kMaxAffixIds, " tokens around a text"));
       ids.push_back(static_cast<int32_t>(*id));
     }
     return absl::OkStatus();

@@ -9,8 +9,9 @@
 namespace quantd {
 
 enum class Utf8State {
-  kValid,       // `size` bytes are one character
-  kInvalid,     // `size` bytes are a maximal subpart of an ill-formed sequence: Python's errors="replace" makes one U+FFFD of it
+  kValid,    // `size` bytes are one character
+  kInvalid,  // `size` bytes are a maximal subpart of an ill-formed sequence: Python's errors="replace" makes one U+FFFD
+             // of it
   kIncomplete,  // the text ends within a sequence that could still become valid; `size` bytes are what is there
 };
 struct Utf8Sequence {

@@ -30,8 +30,8 @@ class VocabTable {
   absl::flat_hash_map<std::string, int32_t> ids_;
 };
 
-// Adds `token` to the vocabulary, unless it is there with that id, and to the added tokens, unless it is one. DataLoss: its
-// id is another token's, or its text has another id.
+// Adds `token` to the vocabulary, unless it is there with that id, and to the added tokens, unless it is one. DataLoss:
+// its id is another token's, or its text has another id.
 absl::Status AddAddedToken(const AddedToken& token, VocabTable& vocab, std::vector<AddedToken>& added);
 
 }  // namespace quantd

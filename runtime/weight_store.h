@@ -19,15 +19,15 @@ struct TensorInfo {
   int64_t file_bytes = 0;
 };
 
-// Every header and offset was checked when the store was opened. Read may be called from any one thread at a time; files are
-// read, never mapped (a file truncated under a mapping kills the process).
+// Every header and offset was checked when the store was opened. Read may be called from any one thread at a time;
+// files are read, never mapped (a file truncated under a mapping kills the process).
 class WeightStore {
  public:
   virtual ~WeightStore() = default;
   virtual const std::vector<TensorInfo>& tensors() const = 0;  // sorted by name
-  const TensorInfo* Find(std::string_view name) const;  // null: no such tensor
-  // One tensor in canonical form (a vector [K] as n = 1), q/k rows of GGUF un-permuted. DataLoss: the file ended early or
-  // changed; NotFound: no such tensor.
+  const TensorInfo* Find(std::string_view name) const;         // null: no such tensor
+  // One tensor in canonical form (a vector [K] as n = 1), q/k rows of GGUF un-permuted. DataLoss: the file ended early
+  // or changed; NotFound: no such tensor.
   virtual absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const = 0;
 };
 

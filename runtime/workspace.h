@@ -10,8 +10,8 @@
 
 namespace quantd {
 
-// A Scope gives back at its end what was handed out since its start. Without a buffer (a dry run) tensors have no memory and
-// only `high_water_bytes` counts: the size that the real one needs. Not thread-safe.
+// A Scope gives back at its end what was handed out since its start. Without a buffer (a dry run) tensors have no
+// memory and only `high_water_bytes` counts: the size that the real one needs. Not thread-safe.
 class Workspace {
  public:
   Workspace() = default;

@@ -1,6 +1,6 @@
-// What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker thread;
-// OnRejected, and OnEnded of a request that never reached the worker, on their caller's. Never blocks. All durations come
-// from one steady clock.
+// What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker
+// thread; OnRejected, and OnEnded of a request that never reached the worker, on their caller's. Never blocks. All
+// durations come from one steady clock.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct EngineGauges {  // after every step and every change
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
-  virtual void OnRejected(std::string_view reason) = 0;           // refused at the door: "queue_full", "token_budget", …
+  virtual void OnRejected(std::string_view reason) = 0;  // refused at the door: "queue_full", "token_budget", …
   virtual void OnStarted(Priority priority, Duration queued) = 0;  // first step
   virtual void OnFirstToken(Duration since_arrival) = 0;
   virtual void OnInterToken(Duration gap) = 0;

@@ -23,29 +23,29 @@ inline constexpr std::string_view Name(Priority p) {
 }
 
 struct StopConditions {
-  int64_t max_new_tokens = 0;             // 0 = as many as the context holds
-  int64_t min_new_tokens = 0;             // no end or stop token is chosen before
-  std::vector<std::string> stop;          // texts; output ends before the earliest match
-  std::vector<int32_t> stop_token_ids;    // besides the model's end tokens
+  int64_t max_new_tokens = 0;           // 0 = as many as the context holds
+  int64_t min_new_tokens = 0;           // no end or stop token is chosen before
+  std::vector<std::string> stop;        // texts; output ends before the earliest match
+  std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
   bool ignore_eos = false;
-  bool include_stop = false;              // the matched stop text is part of the output
-  std::optional<Duration> time_limit;     // soft, from arrival: ends OK with kTimeLimit
+  bool include_stop = false;           // the matched stop text is part of the output
+  std::optional<Duration> time_limit;  // soft, from arrival: ends OK with kTimeLimit
 };
 
 struct LlmRequest {
   std::string id;
   Priority priority = Priority::kStandard;
-  std::vector<int32_t> prompt;              // at least one token
+  std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
   StopConditions stopping;
   bool skip_special_tokens = true;
-  bool prompt_is_text_start = false;        // for StreamDecoder: the output opens a text
-  int32_t stream_interval = 1;              // tokens a delta, at least 1
+  bool prompt_is_text_start = false;  // for StreamDecoder: the output opens a text
+  int32_t stream_interval = 1;        // tokens a delta, at least 1
   bool bypass_prefix_cache = false;
-  std::string cache_salt;                   // isolates cached prefixes
+  std::string cache_salt;  // isolates cached prefixes
   TimePoint arrival{};
-  std::optional<TimePoint> deadline;        // hard
-  std::optional<Duration> max_queue_time;   // from arrival to the first step
+  std::optional<TimePoint> deadline;       // hard
+  std::optional<Duration> max_queue_time;  // from arrival to the first step
 };
 
 enum class FinishReason : uint8_t { kStopToken, kStopText, kEos, kMaxTokens, kContextFull, kTimeLimit };
@@ -56,8 +56,8 @@ inline constexpr std::string_view Name(FinishReason r) {
 
 struct OutputEnd {
   FinishReason reason = FinishReason::kEos;
-  int32_t stop_token_id = -1;   // kStopToken, kEos
-  std::string stop_text;        // kStopText
+  int32_t stop_token_id = -1;  // kStopToken, kEos
+  std::string stop_text;       // kStopText
   int64_t new_tokens = 0;
 };
 
@@ -65,7 +65,8 @@ struct Usage {
   int64_t prompt_tokens = 0, cached_tokens = 0, new_tokens = 0;
 };
 struct Timing {
-  Duration queued{}, prefill{}, first_output{}, compute{}, total{};  // first_output from arrival; zero where it never came
+  Duration queued{}, prefill{}, first_output{}, compute{},
+      total{};  // first_output from arrival; zero where it never came
   int32_t preemptions = 0;
 };
 
@@ -74,8 +75,9 @@ struct Delta {
   std::vector<int32_t> token_ids;
 };
 
-// What one request's owner hears, on the worker thread; calls never block and take no scheduler lock. Order: OnAccepted,
-// OnPrompt (at the first token), OnDelta…, OnOutputEnd (only where the output ended), OnDone — always, once, last.
+// What one request's owner hears, on the worker thread; calls never block and take no scheduler lock. Order:
+// OnAccepted, OnPrompt (at the first token), OnDelta…, OnOutputEnd (only where the output ended), OnDone — always,
+// once, last.
 class LlmSink {
  public:
   enum class Flow { kReady, kFull };  // kFull: pause this sequence until RequestControl::ReaderReady

@@ -21,29 +21,46 @@ struct CallArgs {
 };
 
 enum class Operator {
-  kAdd, kSub, kMul, kDiv, kFloorDiv, kMod, kPow,               // kBinary
-  kEq, kNe, kLt, kLe, kGt, kGe, kIn, kNotIn,                    // kCompare
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kFloorDiv,
+  kMod,
+  kPow,  // kBinary
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kIn,
+  kNotIn,  // kCompare
 };
 
 struct Expr {
   enum class Kind {
-    kConst,      // constant
-    kName,       // name
+    kConst,         // constant
+    kName,          // name
     kNamespaceRef,  // name.attribute, as a target of set only
-    kList, kTuple,  // operands
-    kDict,       // operands: key, value, key, value, …
-    kNeg, kPos, kNot,  // operands[0]
-    kBinary,     // operands folded from the left by operators; one longer
-    kCompare,    // a chain: operands[i] operators[i] operands[i+1], and all of them
-    kAnd, kOr,   // operands, two or more
-    kConcat,     // operands
-    kCond,       // operands: test, then, else; else may be null
-    kGetattr,    // operands[0].name
-    kGetitem,    // operands[0][operands[1]]
-    kSlice,      // operands: start, stop, step, each may be null; only inside kGetitem
-    kFilter,     // operands[0] | name(args); operands[0] is null for the body of a block
-    kTest,       // operands[0] is name(args)
-    kCall,       // operands[0](args)
+    kList,
+    kTuple,  // operands
+    kDict,   // operands: key, value, key, value, …
+    kNeg,
+    kPos,
+    kNot,      // operands[0]
+    kBinary,   // operands folded from the left by operators; one longer
+    kCompare,  // a chain: operands[i] operators[i] operands[i+1], and all of them
+    kAnd,
+    kOr,       // operands, two or more
+    kConcat,   // operands
+    kCond,     // operands: test, then, else; else may be null
+    kGetattr,  // operands[0].name
+    kGetitem,  // operands[0][operands[1]]
+    kSlice,    // operands: start, stop, step, each may be null; only inside kGetitem
+    kFilter,   // operands[0] | name(args); operands[0] is null for the body of a block
+    kTest,     // operands[0] is name(args)
+    kCall,     // operands[0](args)
   };
   Kind kind;
   int line;
@@ -76,7 +93,8 @@ struct Stmt {
     kFilterBlock,  // body through the filter `value`
     kWith,         // assignments, body
     kScope,        // body in a scope of its own ({% generation %})
-    kBreak, kContinue,
+    kBreak,
+    kContinue,
   };
   Kind kind;
   int line;

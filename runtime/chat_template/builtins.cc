@@ -32,7 +32,8 @@ Value Args::Need(Run& run, std::string_view name) {
 
 bool Args::Done(Run& run, std::string_view callee) {
   if (next_ < positional.size()) {
-    run.Fail(absl::StrCat(ToAbsl(callee), "() takes ", next_, " positional arguments but ", positional.size(), " were given"));
+    run.Fail(absl::StrCat(ToAbsl(callee), "() takes ", next_, " positional arguments but ", positional.size(),
+                          " were given"));
   } else if (!named.empty()) {
     run.Fail(absl::StrCat(ToAbsl(callee), "() got an unexpected keyword argument '", named[0].first, "'"));
   }
@@ -55,7 +56,8 @@ Value Range(Run& run, Args args) {
   size_t n = args.positional.size();
   if (n < 1 || n > 3 || !args.named.empty()) return run.Fail("range expected 1 to 3 arguments");
   if (n == 1 && !IntArgument(run, args.positional[0], stop)) return {};
-  if (n >= 2 && (!IntArgument(run, args.positional[0], start) || !IntArgument(run, args.positional[1], stop))) return {};
+  if (n >= 2 && (!IntArgument(run, args.positional[0], start) || !IntArgument(run, args.positional[1], stop)))
+    return {};
   if (n == 3 && !IntArgument(run, args.positional[2], step)) return {};
   if (step == 0) return run.Fail("range() arg 3 must not be zero");
   constexpr Int kFar = Int{1} << 100;  // far from any overflow below
@@ -134,16 +136,18 @@ Value CallFunction(Run& run, std::string_view name, Args args) {
 namespace {
 
 constexpr std::string_view kStrMethods[] = {
-    "capitalize", "center", "count", "endswith", "find", "format", "index", "isalnum", "isalpha", "isdecimal", "isdigit",
-    "islower", "isnumeric", "isspace", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix",
-    "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines",
-    "startswith", "strip", "title", "upper", "zfill"};
+    "capitalize", "center",    "count",      "endswith",  "find",         "format",       "index",      "isalnum",
+    "isalpha",    "isdecimal", "isdigit",    "islower",   "isnumeric",    "isspace",      "isupper",    "join",
+    "ljust",      "lower",     "lstrip",     "partition", "removeprefix", "removesuffix", "replace",    "rfind",
+    "rindex",     "rjust",     "rpartition", "rsplit",    "rstrip",       "split",        "splitlines", "startswith",
+    "strip",      "title",     "upper",      "zfill"};
 constexpr std::string_view kDictMethods[] = {"items", "keys", "values", "get", "copy"};
 constexpr std::string_view kListMethods[] = {"index", "count"};
 constexpr std::string_view kLoopMethods[] = {"cycle", "changed"};
 // What would change a container; the sandbox of transformers refuses it when it is called.
 constexpr std::string_view kDictMutations[] = {"clear", "pop", "popitem", "setdefault", "update"};
-constexpr std::string_view kListMutations[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+constexpr std::string_view kListMutations[] = {"append", "clear", "pop",    "reverse",
+                                               "insert", "sort",  "extend", "remove"};
 
 template <size_t N>
 bool IsIn(const std::string_view (&names)[N], std::string_view name) {
@@ -183,7 +187,8 @@ std::optional<Value> Attribute(Run& run, const Value& value, std::string_view na
   if (auto* ns = value.As<std::shared_ptr<Namespace>>()) {
     if (Value* found = (*ns)->Find(name)) return *found;
   }
-  if (auto* macro = value.As<std::shared_ptr<Macro>>(); macro && name == "name") return MakeString((*macro)->name, true);
+  if (auto* macro = value.As<std::shared_ptr<Macro>>(); macro && name == "name")
+    return MakeString((*macro)->name, true);
   return std::nullopt;
 }
 

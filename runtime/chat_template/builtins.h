@@ -1,5 +1,5 @@
-// The filters, tests, functions and methods of the environment: jinja2's own, tojson of transformers, and the methods of
-// Python's str, list and dict.
+// The filters, tests, functions and methods of the environment: jinja2's own, tojson of transformers, and the methods
+// of Python's str, list and dict.
 #pragma once
 
 #include <optional>

@@ -36,7 +36,8 @@ absl::StatusOr<Value> ParseObject(Run& run, std::string_view json, const std::st
     return absl::InvalidArgumentError(absl::StrCat(where, ": ", value.status().message()));
   }
   if (value->dict() == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": a JSON ", ToAbsl(TypeName(*value)), ", expected an object"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": a JSON ", ToAbsl(TypeName(*value)), ", expected an object"));
   }
   return value;
 }
@@ -109,7 +110,8 @@ absl::StatusOr<ScopePtr> MakeContext(Run& run, const ChatTemplateInput& input, V
   for (const auto& [key, value] : arguments.dict()->entries) {
     std::string_view name = key.text()->view();
     if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
-      return absl::InvalidArgumentError(absl::StrCat("template arguments: '", ToAbsl(name), "' has a field of its own"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("template arguments: '", ToAbsl(name), "' has a field of its own"));
     }
     scope->Set(name, value);  // a view into `arguments`, which outlives the scope
   }

@@ -1,5 +1,5 @@
-// Chat templates: a bounded interpreter of the Jinja2 that published templates use, equal to Python jinja2 as transformers
-// sets it up (trim_blocks, lstrip_blocks, loop controls, sandbox; raise_exception, strftime_now, tojson).
+// Chat templates: a bounded interpreter of the Jinja2 that published templates use, equal to Python jinja2 as
+// transformers sets it up (trim_blocks, lstrip_blocks, loop controls, sandbox; raise_exception, strftime_now, tojson).
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct ChatTemplateInput {
   bool continue_final_message = false;  // the last message is left open: everything after its content is cut off
   std::string template_args_json;       // a JSON object of further variables, or empty
   std::string bos_token, eos_token;
-  int64_t unix_seconds = 0;             // what strftime_now formats (UTC)
+  int64_t unix_seconds = 0;  // what strftime_now formats (UTC)
 };
 
 // Immutable and thread-safe. The bounds hold per Render: evaluation steps, recursion depth, bytes of output.
@@ -51,11 +51,13 @@ class ChatTemplate {
   };
   // Unimplemented: a construct that is not built. InvalidArgument: not a template. Both name the line.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source, Limits limits);
-  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source) { return Parse(source, Limits{}); }
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source) {
+    return Parse(source, Limits{});
+  }
   virtual ~ChatTemplate() = default;
 
-  // InvalidArgument: the template refused the messages (raise_exception, with its words) or an expression failed (with its
-  // line). ResourceExhausted: a limit was hit.
+  // InvalidArgument: the template refused the messages (raise_exception, with its words) or an expression failed (with
+  // its line). ResourceExhausted: a limit was hit.
   virtual absl::StatusOr<TextPieces> Render(const ChatTemplateInput& input) const = 0;
 };
 

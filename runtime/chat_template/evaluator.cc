@@ -132,8 +132,12 @@ Evaluator::Flow Evaluator::Exec(const Body& body, const ScopePtr& scope) {
 
 Evaluator::Flow Evaluator::ExecOne(const Stmt& stmt, const ScopePtr& scope) {
   switch (stmt.kind) {
-    case Stmt::Kind::kText: Write(*stmt.text); break;
-    case Stmt::Kind::kOutput: Write(ToStr(run_, Eval(*stmt.value, scope))); break;
+    case Stmt::Kind::kText:
+      Write(*stmt.text);
+      break;
+    case Stmt::Kind::kOutput:
+      Write(ToStr(run_, Eval(*stmt.value, scope)));
+      break;
     case Stmt::Kind::kIf:
       for (const auto& [test, body] : stmt.branches) {
         if (test == nullptr || Truthy(Eval(*test, scope))) return run_.ok() ? Exec(body, scope) : Flow::kNext;
@@ -143,14 +147,18 @@ Evaluator::Flow Evaluator::ExecOne(const Stmt& stmt, const ScopePtr& scope) {
       Value iterable = Eval(*stmt.value, scope);
       return ExecFor(stmt, Iterate(run_, iterable), scope, 0);
     }
-    case Stmt::Kind::kSet: Assign(*stmt.target, Eval(*stmt.value, scope), scope); break;
+    case Stmt::Kind::kSet:
+      Assign(*stmt.target, Eval(*stmt.value, scope), scope);
+      break;
     case Stmt::Kind::kSetBlock: {
       Value text = MakeText(Capture(stmt.body, std::make_shared<Scope>(scope)));
       if (stmt.value != nullptr) text = EvalFilter(*stmt.value, scope, &text);
       Assign(*stmt.target, text, scope);
       break;
     }
-    case Stmt::Kind::kMacro: scope->Set(stmt.name, MakeMacro(stmt, stmt.name, scope)); break;
+    case Stmt::Kind::kMacro:
+      scope->Set(stmt.name, MakeMacro(stmt, stmt.name, scope));
+      break;
     case Stmt::Kind::kCallBlock: {
       Value caller = MakeMacro(stmt, "caller", scope);
       Write(ToStr(run_, EvalCall(*stmt.value, scope, &caller)));
@@ -161,10 +169,16 @@ Evaluator::Flow Evaluator::ExecOne(const Stmt& stmt, const ScopePtr& scope) {
       Write(ToStr(run_, EvalFilter(*stmt.value, scope, &text)));
       break;
     }
-    case Stmt::Kind::kWith: ExecWith(stmt, scope); break;
-    case Stmt::Kind::kScope: Exec(stmt.body, std::make_shared<Scope>(scope)); break;
-    case Stmt::Kind::kBreak: return Flow::kBreak;
-    case Stmt::Kind::kContinue: return Flow::kContinue;
+    case Stmt::Kind::kWith:
+      ExecWith(stmt, scope);
+      break;
+    case Stmt::Kind::kScope:
+      Exec(stmt.body, std::make_shared<Scope>(scope));
+      break;
+    case Stmt::Kind::kBreak:
+      return Flow::kBreak;
+    case Stmt::Kind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kNext;
 }
@@ -201,7 +215,9 @@ void Evaluator::ExecWith(const Stmt& stmt, const ScopePtr& scope) {
 void Evaluator::Assign(const Expr& target, const Value& value, const ScopePtr& scope) {
   if (!run_.ok()) return;
   switch (target.kind) {
-    case Expr::Kind::kName: scope->Set(target.name, value); return;
+    case Expr::Kind::kName:
+      scope->Set(target.name, value);
+      return;
     case Expr::Kind::kNamespaceRef: {
       Value holder = Lookup(target.name, scope);
       auto* ns = holder.As<std::shared_ptr<Namespace>>();
@@ -214,7 +230,8 @@ void Evaluator::Assign(const Expr& target, const Value& value, const ScopePtr& s
       }
       return;
     }
-    default: break;
+    default:
+      break;
   }
   std::vector<Value> items = Iterate(run_, value);
   size_t expected = target.operands.size();
@@ -233,8 +250,8 @@ Value Evaluator::MakeMacro(const Stmt& stmt, std::string name, const ScopePtr& s
   return Value(std::make_shared<Macro>(Macro{&stmt, std::move(name), scope}));
 }
 
-// jinja2.runtime.Macro.__call__: positional arguments, then names, then defaults; what is left goes to varargs and kwargs
-// where the body names them.
+// jinja2.runtime.Macro.__call__: positional arguments, then names, then defaults; what is left goes to varargs and
+// kwargs where the body names them.
 Value Evaluator::CallMacro(const Macro& macro, Args args) {
   const Stmt& stmt = *macro.stmt;
   if (calls_ >= run_.limits().depth) return run_.Exhausted("macros nested too deeply");
@@ -270,7 +287,8 @@ Value Evaluator::CallMacro(const Macro& macro, Args args) {
     std::vector<Value> rest(args.positional.begin() + static_cast<ptrdiff_t>(taken), args.positional.end());
     scope->Set("varargs", MakeSequence(run_, Sequence::Kind::kTuple, std::move(rest)));
   } else if (args.positional.size() > taken) {
-    return run_.Fail(absl::StrCat("macro '", macro.name, "' takes not more than ", stmt.parameters.size(), " argument(s)"));
+    return run_.Fail(
+        absl::StrCat("macro '", macro.name, "' takes not more than ", stmt.parameters.size(), " argument(s)"));
   }
   if (!run_.ok()) return {};
   ++calls_;
@@ -302,8 +320,10 @@ Value Evaluator::Eval(const Expr& e, const ScopePtr& scope) {
 
 Value Evaluator::EvalNode(const Expr& e, const ScopePtr& scope) {
   switch (e.kind) {
-    case Expr::Kind::kConst: return e.constant;
-    case Expr::Kind::kName: return Lookup(e.name, scope);
+    case Expr::Kind::kConst:
+      return e.constant;
+    case Expr::Kind::kName:
+      return Lookup(e.name, scope);
     case Expr::Kind::kList:
     case Expr::Kind::kTuple: {
       std::vector<Value> items;
@@ -320,8 +340,10 @@ Value Evaluator::EvalNode(const Expr& e, const ScopePtr& scope) {
       return dict.Build();
     }
     case Expr::Kind::kNeg:
-    case Expr::Kind::kPos: return EvalSign(e, scope);
-    case Expr::Kind::kNot: return Value(!Truthy(Eval(*e.operands[0], scope)));
+    case Expr::Kind::kPos:
+      return EvalSign(e, scope);
+    case Expr::Kind::kNot:
+      return Value(!Truthy(Eval(*e.operands[0], scope)));
     case Expr::Kind::kBinary: {
       Value left = Eval(*e.operands[0], scope);
       for (size_t i = 0; i < e.operators.size() && run_.ok(); ++i) {
@@ -330,7 +352,8 @@ Value Evaluator::EvalNode(const Expr& e, const ScopePtr& scope) {
       }
       return left;
     }
-    case Expr::Kind::kCompare: return EvalCompare(e, scope);
+    case Expr::Kind::kCompare:
+      return EvalCompare(e, scope);
     case Expr::Kind::kAnd:
     case Expr::Kind::kOr: {
       Value value;
@@ -357,16 +380,20 @@ Value Evaluator::EvalNode(const Expr& e, const ScopePtr& scope) {
       Value object = Eval(*e.operands[0], scope);
       return run_.ok() ? GetAttr(run_, object, e.name) : Value();
     }
-    case Expr::Kind::kGetitem: return EvalItem(e, scope);
-    case Expr::Kind::kFilter: return EvalFilter(e, scope, nullptr);
+    case Expr::Kind::kGetitem:
+      return EvalItem(e, scope);
+    case Expr::Kind::kFilter:
+      return EvalFilter(e, scope, nullptr);
     case Expr::Kind::kTest: {
       Value value = Eval(*e.operands[0], scope);
       Args args = EvalArgs(e.args, scope);
       return Value(run_.ok() && CallTest(run_, e.name, value, std::move(args)));
     }
-    case Expr::Kind::kCall: return EvalCall(e, scope, nullptr);
+    case Expr::Kind::kCall:
+      return EvalCall(e, scope, nullptr);
     case Expr::Kind::kNamespaceRef:
-    case Expr::Kind::kSlice: break;  // never evaluated by themselves
+    case Expr::Kind::kSlice:
+      break;  // never evaluated by themselves
   }
   return run_.Fail("unexpected expression");
 }
@@ -378,11 +405,21 @@ Value Evaluator::EvalCompare(const Expr& e, const ScopePtr& scope) {
     if (!run_.ok()) return {};
     bool holds = false;
     switch (e.operators[i]) {
-      case Operator::kEq: holds = Equal(run_, left, right); break;
-      case Operator::kNe: holds = !Equal(run_, left, right); break;
-      case Operator::kIn: holds = Contains(run_, right, left); break;
-      case Operator::kNotIn: holds = !Contains(run_, right, left); break;
-      default: holds = Truthy(Binary(run_, static_cast<int>(e.operators[i]), left, right)); break;
+      case Operator::kEq:
+        holds = Equal(run_, left, right);
+        break;
+      case Operator::kNe:
+        holds = !Equal(run_, left, right);
+        break;
+      case Operator::kIn:
+        holds = Contains(run_, right, left);
+        break;
+      case Operator::kNotIn:
+        holds = !Contains(run_, right, left);
+        break;
+      default:
+        holds = Truthy(Binary(run_, static_cast<int>(e.operators[i]), left, right));
+        break;
     }
     if (!holds) return Value(false);
     left = std::move(right);
@@ -400,7 +437,8 @@ Value Evaluator::EvalSign(const Expr& e, const ScopePtr& scope) {
   }
   if (auto* d = value.As<double>()) return Value(negate ? -*d : *d, value.trusted);
   if (auto* u = value.As<Undefined>()) return run_.Fail(u->Why());
-  return run_.Fail(absl::StrCat("bad operand type for unary ", negate ? "-" : "+", ": '", ToAbsl(TypeName(value)), "'"));
+  return run_.Fail(
+      absl::StrCat("bad operand type for unary ", negate ? "-" : "+", ": '", ToAbsl(TypeName(value)), "'"));
 }
 
 Value Evaluator::EvalItem(const Expr& e, const ScopePtr& scope) {
@@ -447,7 +485,8 @@ Value Evaluator::EvalCall(const Expr& e, const ScopePtr& scope, const Value* cal
   if (auto* method = callee.As<std::shared_ptr<const Method>>()) return CallMethod(run_, **method, std::move(args));
   if (auto* function = callee.As<Function>()) return CallFunction(run_, function->name, std::move(args));
   if (auto* loop = callee.As<std::shared_ptr<Loop>>()) {
-    if (!(*loop)->stmt->recursive) return run_.Fail("the loop must have the 'recursive' marker to be called recursively");
+    if (!(*loop)->stmt->recursive)
+      return run_.Fail("the loop must have the 'recursive' marker to be called recursively");
     if (calls_ >= run_.limits().depth) return run_.Exhausted("loops nested too deeply");
     std::vector<Value> items = Iterate(run_, args.Need(run_, "iterable"));
     if (!args.Done(run_, "loop")) return {};

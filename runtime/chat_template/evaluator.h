@@ -42,7 +42,7 @@ struct Loop {
   std::vector<Value> last_changed;
   bool has_changed = false;
 
-  bool Advance(Run& run);   // to the next item; false at the end
+  bool Advance(Run& run);       // to the next item; false at the end
   const Value* Peek(Run& run);  // the item after; null at the end
   Int Length(Run& run);
   std::optional<Value> Attribute(Run& run, std::string_view name);

@@ -46,7 +46,8 @@ Value Title(Run& run, const Value& input, Args& args) {
   for (size_t i = 0; i < text.size();) {
     CodePoint p = DecodeAt(text.view(), i);
     out.Append(MapCase(text.Sub(i, i + p.size), begin ? Case::kUpper : Case::kLower));
-    begin = IsSpace(p.value) || (p.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(p.value)) != std::string_view::npos);
+    begin = IsSpace(p.value) ||
+            (p.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(p.value)) != std::string_view::npos);
     i += p.size;
   }
   return MakeText(std::move(out));
@@ -122,7 +123,8 @@ Value Truncate(Run& run, const Value& input, Args& args) {
   const Text& text = *input.text();
   std::vector<size_t> at = CodePointOffsets(text.view());
   auto end_length = static_cast<Int>(CountCodePoints(end.view()));
-  if (length < end_length || leeway < 0) return run.Fail("expected a length of at least that of the end, and a leeway of at least 0");
+  if (length < end_length || leeway < 0)
+    return run.Fail("expected a length of at least that of the end, and a leeway of at least 0");
   if (static_cast<Int>(at.size()) - 1 <= length + leeway) return input;
   size_t keep = at[static_cast<size_t>(length - end_length)];
   if (!kill_words) {
@@ -140,12 +142,23 @@ Value Escape(Run& run, const Value& input, Args& args) {
   Text out;
   for (size_t i = 0; i < text.size(); ++i) {
     switch (text.view()[i]) {
-      case '&': out.Append("&amp;", text.TrustedAt(i)); break;
-      case '<': out.Append("&lt;", text.TrustedAt(i)); break;
-      case '>': out.Append("&gt;", text.TrustedAt(i)); break;
-      case '"': out.Append("&#34;", text.TrustedAt(i)); break;
-      case '\'': out.Append("&#39;", text.TrustedAt(i)); break;
-      default: out.Append(text, i, i + 1);
+      case '&':
+        out.Append("&amp;", text.TrustedAt(i));
+        break;
+      case '<':
+        out.Append("&lt;", text.TrustedAt(i));
+        break;
+      case '>':
+        out.Append("&gt;", text.TrustedAt(i));
+        break;
+      case '"':
+        out.Append("&#34;", text.TrustedAt(i));
+        break;
+      case '\'':
+        out.Append("&#39;", text.TrustedAt(i));
+        break;
+      default:
+        out.Append(text, i, i + 1);
     }
   }
   return MakeText(std::move(out));
@@ -219,7 +232,8 @@ Value ToJsonFilter(Run& run, const Value& input, Args& args) {
   if (style.lines) style.item_separator = ",";
   if (!separators.IsNone()) {
     std::vector<Value> pair = Iterate(run, separators);
-    if (pair.size() != 2 || !pair[0].text() || !pair[1].text()) return run.Fail("tojson: separators must be two strings");
+    if (pair.size() != 2 || !pair[0].text() || !pair[1].text())
+      return run.Fail("tojson: separators must be two strings");
     style.item_separator = pair[0].text()->view();
     style.key_separator = pair[1].text()->view();
   }
@@ -254,7 +268,8 @@ std::optional<double> ParseFloat(const Value& value) {
   double d = 0;
   auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), d);
   if (end != s.data() + s.size() || error == std::errc::invalid_argument) return std::nullopt;
-  if (error == std::errc::result_out_of_range) d = s.find("e-") != std::string_view::npos ? 0.0 : s[0] == '-' ? -HUGE_VAL : HUGE_VAL;
+  if (error == std::errc::result_out_of_range)
+    d = s.find("e-") != std::string_view::npos ? 0.0 : s[0] == '-' ? -HUGE_VAL : HUGE_VAL;
   return d;
 }
 
@@ -352,7 +367,8 @@ Value Round(Run& run, const Value& input, Args& args) {
   auto digits = static_cast<int>(precision);
   double d = 0;
   if (auto* u = input.As<Undefined>()) return run.Fail(u->Why());
-  if (!input.AsDouble(d)) return run.Fail(absl::StrCat("type ", ToAbsl(TypeName(input)), " doesn't define __round__ method"));
+  if (!input.AsDouble(d))
+    return run.Fail(absl::StrCat("type ", ToAbsl(TypeName(input)), " doesn't define __round__ method"));
   if (method.view() == "common") {
     if (input.AsInt(i) && digits >= 0) return Value(i, input.trusted);
     double rounded = RoundHalfEven(d, digits);
@@ -374,7 +390,8 @@ Value Walk(Run& run, Value item, const Value& attribute, const Value* otherwise 
       size_t end = std::min(path.find('.', begin), path.size());
       std::string_view part = path.substr(begin, end - begin);
       Int index = 0;
-      bool number = !part.empty() && part.size() < 18 && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+      bool number = !part.empty() && part.size() < 18 &&
+                    std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
       for (char c : part) index = number ? index * 10 + (c - '0') : 0;
       parts.push_back(number ? Value(index) : MakeString(part, true));
       begin = end + 1;
@@ -392,7 +409,8 @@ Value Walk(Run& run, Value item, const Value& attribute, const Value* otherwise 
 
 Value IgnoreCase(const Value& value) { return value.text() ? MakeText(MapCase(*value.text(), Case::kLower)) : value; }
 
-Value KeyOf(Run& run, const Value& item, const Value& attribute, bool case_sensitive, const Value* otherwise = nullptr) {
+Value KeyOf(Run& run, const Value& item, const Value& attribute, bool case_sensitive,
+            const Value* otherwise = nullptr) {
   Value key = Walk(run, item, attribute, otherwise);
   return case_sensitive ? key : IgnoreCase(key);
 }
@@ -465,8 +483,10 @@ Value GroupBy(Run& run, const Value& input, Args& args) {
     size_t end = begin + 1;
     while (end < items.size() && Equal(run, key, KeyOf(run, items[end], attribute, case_sensitive, &otherwise))) ++end;
     Value grouper = KeyOf(run, items[begin], attribute, true, &otherwise);
-    std::vector<Value> members(items.begin() + static_cast<ptrdiff_t>(begin), items.begin() + static_cast<ptrdiff_t>(end));
-    groups.push_back(MakeSequence(run, Sequence::Kind::kTuple, {std::move(grouper), MakeList(run, std::move(members))}));
+    std::vector<Value> members(items.begin() + static_cast<ptrdiff_t>(begin),
+                               items.begin() + static_cast<ptrdiff_t>(end));
+    groups.push_back(
+        MakeSequence(run, Sequence::Kind::kTuple, {std::move(grouper), MakeList(run, std::move(members))}));
     if (run.ok()) groups.back().sequence()->is_group = true;
     begin = end;
   }
@@ -550,7 +570,8 @@ Value First(Run& run, const Value& input, Args& args) {
 
 Value Last(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "last")) return {};
-  if (auto* s = input.sequence(); s && s->kind == Sequence::Kind::kIterator) return run.Fail("'generator' object is not reversible");
+  if (auto* s = input.sequence(); s && s->kind == Sequence::Kind::kIterator)
+    return run.Fail("'generator' object is not reversible");
   std::vector<Value> items = Iterate(run, input);
   return items.empty() ? MakeUndefined("No last item, sequence was empty.") : items.back();
 }
@@ -615,7 +636,8 @@ Value Slice(Run& run, const Value& input, Args& args) {
   size_t at = 0;
   for (Int n = 0; n < slices && run.ok(); ++n) {
     auto take = static_cast<size_t>(length / slices + (n < length % slices ? 1 : 0));
-    std::vector<Value> column(items.begin() + static_cast<ptrdiff_t>(at), items.begin() + static_cast<ptrdiff_t>(at + take));
+    std::vector<Value> column(items.begin() + static_cast<ptrdiff_t>(at),
+                              items.begin() + static_cast<ptrdiff_t>(at + take));
     at += take;
     if (!fill.IsNone() && n >= length % slices) column.push_back(fill);
     columns.push_back(MakeList(run, std::move(column)));
@@ -688,7 +710,8 @@ Value Attr(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "attr")) return {};
   if (name.text() == nullptr) return run.Fail("attribute name must be string");
   // Unlike a.b it never looks for an item.
-  if (input.dict() && FindMethod(name.text()->view()).empty()) return MakeUndefined("'dict object' has no such attribute");
+  if (input.dict() && FindMethod(name.text()->view()).empty())
+    return MakeUndefined("'dict object' has no such attribute");
   if (input.dict()) return GetAttr(run, input, FindMethod(name.text()->view()));
   return GetItem(run, input, name);
 }
@@ -698,15 +721,53 @@ struct Entry {
   Filter filter;
 };
 constexpr Entry kFilters[] = {
-    {"abs", Abs}, {"attr", Attr}, {"batch", Batch}, {"capitalize", CapitalizeFilter}, {"center", Center}, {"count", LengthFilter},
-    {"d", Default}, {"default", Default}, {"dictsort", DictSort}, {"e", Escape}, {"escape", Escape}, {"first", First},
-    {"float", FloatFilter}, {"forceescape", Escape}, {"format", Format}, {"groupby", GroupBy}, {"indent", Indent},
-    {"int", IntFilter}, {"items", Items}, {"join", Join}, {"last", Last}, {"length", LengthFilter}, {"list", List},
-    {"lower", Lower}, {"map", Map}, {"max", Max}, {"min", Min}, {"reject", Reject}, {"rejectattr", RejectAttr},
-    {"replace", ReplaceFilter}, {"reverse", Reverse}, {"round", Round}, {"safe", StringFilter}, {"select", Select},
-    {"selectattr", SelectAttr}, {"slice", Slice}, {"sort", Sort}, {"string", StringFilter}, {"sum", Sum}, {"title", Title},
-    {"tojson", ToJsonFilter}, {"trim", Trim}, {"truncate", Truncate}, {"unique", Unique}, {"upper", Upper},
-    {"urlencode", UrlEncode}, {"wordcount", WordCount},
+    {"abs", Abs},
+    {"attr", Attr},
+    {"batch", Batch},
+    {"capitalize", CapitalizeFilter},
+    {"center", Center},
+    {"count", LengthFilter},
+    {"d", Default},
+    {"default", Default},
+    {"dictsort", DictSort},
+    {"e", Escape},
+    {"escape", Escape},
+    {"first", First},
+    {"float", FloatFilter},
+    {"forceescape", Escape},
+    {"format", Format},
+    {"groupby", GroupBy},
+    {"indent", Indent},
+    {"int", IntFilter},
+    {"items", Items},
+    {"join", Join},
+    {"last", Last},
+    {"length", LengthFilter},
+    {"list", List},
+    {"lower", Lower},
+    {"map", Map},
+    {"max", Max},
+    {"min", Min},
+    {"reject", Reject},
+    {"rejectattr", RejectAttr},
+    {"replace", ReplaceFilter},
+    {"reverse", Reverse},
+    {"round", Round},
+    {"safe", StringFilter},
+    {"select", Select},
+    {"selectattr", SelectAttr},
+    {"slice", Slice},
+    {"sort", Sort},
+    {"string", StringFilter},
+    {"sum", Sum},
+    {"title", Title},
+    {"tojson", ToJsonFilter},
+    {"trim", Trim},
+    {"truncate", Truncate},
+    {"unique", Unique},
+    {"upper", Upper},
+    {"urlencode", UrlEncode},
+    {"wordcount", WordCount},
 };
 
 const Entry* Find(std::string_view name) {

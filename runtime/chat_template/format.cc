@@ -61,7 +61,8 @@ Text Integer(Run& run, const Value& value, const Conversion& c) {
   if (auto* d = value.As<double>(); d && (c.type == 'd' || c.type == 'i' || c.type == 'u') && std::fabs(*d) < 1e37) {
     i = static_cast<Int>(*d);
   } else if (!value.AsInt(i)) {
-    run.Fail(absl::StrCat("%", std::string(1, c.type), " format: a real number is required, not ", ToAbsl(TypeName(value))));
+    run.Fail(
+        absl::StrCat("%", std::string(1, c.type), " format: a real number is required, not ", ToAbsl(TypeName(value))));
     return {};
   }
   int base = c.type == 'x' || c.type == 'X' ? 16 : c.type == 'o' ? 8 : 10;
@@ -104,17 +105,20 @@ Text Convert(Run& run, const Value& value, const Conversion& c) {
     case 'u':
     case 'x':
     case 'X':
-    case 'o': return Integer(run, value, c);
+    case 'o':
+      return Integer(run, value, c);
     case 'e':
     case 'E':
     case 'f':
     case 'F':
     case 'g':
-    case 'G': return Real(run, value, c);
+    case 'G':
+      return Real(run, value, c);
     case 'c':
       if (value.text() && CountCodePoints(value.text()->view()) == 1) return Pad(run, *value.text(), c);
       break;
-    default: break;
+    default:
+      break;
   }
   run.Fail(absl::StrCat("unsupported format character '", std::string(1, c.type), "'"));
   return {};
@@ -176,12 +180,24 @@ class PercentFormatter {
     Conversion c;
     for (bool flags = true; flags;) {
       switch (Current()) {
-        case '-': c.left = true; break;
-        case '0': c.zero = true; break;
-        case '+': c.plus = true; break;
-        case ' ': c.space = true; break;
-        case '#': c.alternate = true; break;
-        default: flags = false; continue;
+        case '-':
+          c.left = true;
+          break;
+        case '0':
+          c.zero = true;
+          break;
+        case '+':
+          c.plus = true;
+          break;
+        case ' ':
+          c.space = true;
+          break;
+        case '#':
+          c.alternate = true;
+          break;
+        default:
+          flags = false;
+          continue;
       }
       ++i_;
     }
@@ -234,7 +250,9 @@ Value WalkField(Run& run, Value value, std::string_view path) {
 
 }  // namespace
 
-Value FormatPercent(Run& run, const Text& format, const Value& args) { return PercentFormatter(run, format, args).Format(); }
+Value FormatPercent(Run& run, const Text& format, const Value& args) {
+  return PercentFormatter(run, format, args).Format();
+}
 
 // Fields: empty, a number or a name, [items], !r and !s. A format specification fails.
 Value FormatBraces(Run& run, const Text& format, Args args) {
@@ -258,7 +276,8 @@ Value FormatBraces(Run& run, const Text& format, Args args) {
     std::string_view field = s.substr(i + 1, close - i - 1);
     i = close + 1;
     if (field.find(':') != std::string_view::npos) {
-      run.FailWith(absl::UnimplementedError(absl::StrCat("chat template, line ", run.line, ": a specification in str.format")));
+      run.FailWith(
+          absl::UnimplementedError(absl::StrCat("chat template, line ", run.line, ": a specification in str.format")));
       return {};
     }
     size_t bang = std::min(field.find('!'), field.size());

@@ -101,7 +101,8 @@ class Writer {
     if (auto* i = value.As<Int>()) return out.Append(IntRepr(*i), value.trusted);
     if (auto* d = value.As<double>()) return out.Append(Float(*d), value.trusted);
     auto* s = value.sequence();
-    if (s && (s->kind == Sequence::Kind::kList || s->kind == Sequence::Kind::kTuple)) return List(*s, value.trusted, level);
+    if (s && (s->kind == Sequence::Kind::kList || s->kind == Sequence::Kind::kTuple))
+      return List(*s, value.trusted, level);
     if (auto* d = value.dict()) return Object(*d, value.trusted, level);
     run_.Fail(absl::StrCat("Object of type ", ToAbsl(TypeName(value)), " is not JSON serializable"));
   }
@@ -182,14 +183,22 @@ class Writer {
 
   static std::string Escape(char32_t c) {
     switch (c) {
-      case '"': return "\\\"";
-      case '\\': return "\\\\";
-      case '\n': return "\\n";
-      case '\r': return "\\r";
-      case '\t': return "\\t";
-      case '\f': return "\\f";
-      case '\b': return "\\b";
-      default: break;
+      case '"':
+        return "\\\"";
+      case '\\':
+        return "\\\\";
+      case '\n':
+        return "\\n";
+      case '\r':
+        return "\\r";
+      case '\t':
+        return "\\t";
+      case '\f':
+        return "\\f";
+      case '\b':
+        return "\\b";
+      default:
+        break;
     }
     char buffer[16];
     auto unit = [](char32_t value) { return static_cast<unsigned>(value); };

@@ -76,8 +76,8 @@ class Lexer {
     return s.size() - kept;
   }
 
-  // The text before a tag: "-" strips all of its trailing whitespace; lstrip_blocks strips blanks between the start of the
-  // line and the tag, unless the tag says "+" or is a variable.
+  // The text before a tag: "-" strips all of its trailing whitespace; lstrip_blocks strips blanks between the start of
+  // the line and the tag, unless the tag says "+" or is a variable.
   std::string_view StripBeforeTag(std::string_view text, char sign, bool variable) const {
     if (sign == '-') return text.substr(0, text.size() - TrailingSpace(text));
     if (sign == '+' || variable) return text;
@@ -87,7 +87,9 @@ class Lexer {
     }
     return text;
   }
-  char SignAt(size_t i) const { return i < source_.size() && (source_[i] == '-' || source_[i] == '+') ? source_[i] : ' '; }
+  char SignAt(size_t i) const {
+    return i < source_.size() && (source_[i] == '-' || source_[i] == '+') ? source_[i] : ' ';
+  }
 
   // Where a tag may end, "+%}" keeps the line break, "-%}" eats all whitespace, "%}" one line break (trim_blocks).
   // The bytes of the end, or 0. `end` is "%}" or "#}".
@@ -108,9 +110,8 @@ class Lexer {
 
   absl::Status Root() {
     size_t tag = pos_;
-    while (tag < source_.size() &&
-           !(source_[tag] == '{' && tag + 1 < source_.size() &&
-             (source_[tag + 1] == '{' || source_[tag + 1] == '%' || source_[tag + 1] == '#'))) {
+    while (tag < source_.size() && !(source_[tag] == '{' && tag + 1 < source_.size() &&
+                                     (source_[tag + 1] == '{' || source_[tag + 1] == '%' || source_[tag + 1] == '#'))) {
       ++tag;
     }
     std::string_view text = std::string_view(source_).substr(pos_, tag - pos_);
@@ -219,8 +220,9 @@ class Lexer {
   }
 
   absl::Status OperatorToken(std::string& brackets) {
-    static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]",
-                                                      "(",  ")",  "{",  "}",  ">",  "<",  "=", ".", ":", "|", ",", ";"};
+    static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/",
+                                                      "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                      ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
     for (std::string_view op : kOperators) {
       if (!At(op)) continue;
       if (op == "(" || op == "[" || op == "{") brackets.push_back(op == "(" ? ')' : op == "[" ? ']' : '}');
@@ -309,8 +311,8 @@ class Lexer {
     }
     if (base == 10 && source_[pos_] == '0') {  // zeros only: "012" is the numbers 0 and 12
       end = pos_;
-      while (end < source_.size() && (source_[end] == '0' || (source_[end] == '_' && end + 1 < source_.size() &&
-                                                               source_[end + 1] == '0'))) {
+      while (end < source_.size() &&
+             (source_[end] == '0' || (source_[end] == '_' && end + 1 < source_.size() && source_[end + 1] == '0'))) {
         ++end;
       }
       value = 0;
@@ -355,7 +357,8 @@ class Lexer {
       } else if (c >= '0' && c <= '7') {
         int value = 0;
         size_t end = i;
-        while (end < raw.size() && end < i + 3 && raw[end] >= '0' && raw[end] <= '7') value = value * 8 + (raw[end++] - '0');
+        while (end < raw.size() && end < i + 3 && raw[end] >= '0' && raw[end] <= '7')
+          value = value * 8 + (raw[end++] - '0');
         AppendUtf8(static_cast<char32_t>(value), out);
         i = end - 1;
       } else if (c == 'x' || c == 'u' || c == 'U') {
@@ -364,7 +367,8 @@ class Lexer {
         std::string_view hex = raw.substr(i + 1, n);
         auto [ptr, ec] = std::from_chars(hex.data(), hex.data() + hex.size(), value, 16);
         if (ec != std::errc() || hex.size() != n || ptr != hex.data() + n) return Error("truncated escape in a string");
-        if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return Error("an escape that is no Unicode character");
+        if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+          return Error("an escape that is no Unicode character");
         AppendUtf8(value, out);
         i += n;
       } else if (c == 'N') {

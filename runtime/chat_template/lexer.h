@@ -12,7 +12,19 @@
 namespace quantd::chat {
 
 struct Token {
-  enum class Kind { kText, kBlockBegin, kBlockEnd, kVariableBegin, kVariableEnd, kName, kString, kInt, kFloat, kOperator, kEnd };
+  enum class Kind {
+    kText,
+    kBlockBegin,
+    kBlockEnd,
+    kVariableBegin,
+    kVariableEnd,
+    kName,
+    kString,
+    kInt,
+    kFloat,
+    kOperator,
+    kEnd
+  };
   Kind kind;
   int line;
   std::string text;  // a name, an operator, the contents of a text or string

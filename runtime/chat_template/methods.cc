@@ -149,8 +149,9 @@ std::vector<Text> SplitAt(const Text& text, std::string_view separator, Int limi
   std::string_view s = text.view();
   size_t begin = 0, end = s.size();
   while (limit < 0 || static_cast<Int>(out.size()) < limit) {
-    size_t at = from_right ? (end < separator.size() ? std::string_view::npos : s.rfind(separator, end - separator.size()))
-                           : s.find(separator, begin);
+    size_t at = from_right
+                    ? (end < separator.size() ? std::string_view::npos : s.rfind(separator, end - separator.size()))
+                    : s.find(separator, begin);
     if (at == std::string_view::npos) break;
     if (from_right) {
       out.push_back(text.Sub(at + separator.size(), end));
@@ -206,7 +207,8 @@ Window TakeWindow(Run& run, const Text& text, Args& args) {
   std::vector<size_t> at = CodePointOffsets(text.view());
   auto size = static_cast<Int>(at.size() - 1);
   Int from = 0, to = size;
-  if ((!start.IsNone() && !IntArgument(run, start, from)) || (!end.IsNone() && !IntArgument(run, end, to))) return window;
+  if ((!start.IsNone() && !IntArgument(run, start, from)) || (!end.IsNone() && !IntArgument(run, end, to)))
+    return window;
   if (from < 0) from = std::max<Int>(0, from + size);
   if (to < 0) to = std::max<Int>(0, to + size);
   to = std::min(to, size);
@@ -252,7 +254,8 @@ Value CountText(Run& run, const Text& text, Args& args) {
   std::string_view s = window.text.view();
   if (part->empty()) return Value(static_cast<Int>(CountCodePoints(s) + 1));
   Int count = 0;
-  for (size_t at = s.find(part->view()); at != std::string_view::npos; at = s.find(part->view(), at + part->size())) ++count;
+  for (size_t at = s.find(part->view()); at != std::string_view::npos; at = s.find(part->view(), at + part->size()))
+    ++count;
   return Value(count);
 }
 
@@ -303,7 +306,9 @@ Value JoinMethod(Run& run, const Text& text, Args& args) {
   for (const Value& part : Iterate(run, parts)) {
     if (!std::exchange(first, false)) out.Append(text);
     const Text* piece = TextArgument(run, part);
-    if (piece == nullptr || !run.ChargeText(out.size() > run.limits().output_bytes ? out.size() : piece->size() + text.size())) return {};
+    if (piece == nullptr ||
+        !run.ChargeText(out.size() > run.limits().output_bytes ? out.size() : piece->size() + text.size()))
+      return {};
     out.Append(*piece);
   }
   return run.ChargeText(out.size()) ? MakeText(std::move(out)) : Value();
@@ -315,7 +320,8 @@ Value CutAffix(Run& run, const Text& text, Args& args, bool prefix) {
   if (part == nullptr || !args.Done(run, "removeprefix")) return {};
   if (part->size() > text.size()) return MakeText(text);
   size_t rest = text.size() - part->size();
-  if (prefix) return MakeText(text.view().substr(0, part->size()) == part->view() ? text.Sub(part->size(), text.size()) : text);
+  if (prefix)
+    return MakeText(text.view().substr(0, part->size()) == part->view() ? text.Sub(part->size(), text.size()) : text);
   return MakeText(text.view().substr(rest) == part->view() ? text.Sub(0, rest) : text);
 }
 
@@ -377,7 +383,9 @@ Value CallDict(Run& run, const Value& self, std::string_view name, Args& args) {
                     : name == "values" ? value
                                        : MakeSequence(run, Sequence::Kind::kTuple, {key, value}, self.trusted));
   }
-  auto kind = name == "keys" ? Sequence::Kind::kKeys : name == "values" ? Sequence::Kind::kValues : Sequence::Kind::kItems;
+  auto kind = name == "keys"     ? Sequence::Kind::kKeys
+              : name == "values" ? Sequence::Kind::kValues
+                                 : Sequence::Kind::kItems;
   return MakeSequence(run, kind, std::move(items), self.trusted);
 }
 
@@ -400,7 +408,8 @@ Value CallLoop(Run& run, const std::shared_ptr<Loop>& loop, std::string_view nam
     return args.positional[static_cast<size_t>(loop->index0) % args.positional.size()];
   }
   bool same = loop->has_changed && loop->last_changed.size() == args.positional.size();
-  for (size_t i = 0; same && i < args.positional.size(); ++i) same = Equal(run, loop->last_changed[i], args.positional[i]);
+  for (size_t i = 0; same && i < args.positional.size(); ++i)
+    same = Equal(run, loop->last_changed[i], args.positional[i]);
   if (same) return Value(false);
   if (!loop->has_changed) run.loops.push_back(loop);
   loop->has_changed = true;

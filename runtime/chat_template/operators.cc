@@ -10,7 +10,8 @@ namespace quantd::chat {
 namespace {
 
 std::string_view Symbol(Operator op) {
-  static constexpr std::string_view kSymbols[] = {"+", "-", "*", "/", "//", "%", "**", "==", "!=", "<", "<=", ">", ">=", "in", "not in"};
+  static constexpr std::string_view kSymbols[] = {
+      "+", "-", "*", "/", "//", "%", "**", "==", "!=", "<", "<=", ">", ">=", "in", "not in"};
   return kSymbols[static_cast<int>(op)];
 }
 
@@ -18,8 +19,8 @@ Value Unsupported(Run& run, Operator op, const Value& a, const Value& b) {
   for (const Value* v : {&a, &b}) {
     if (auto* u = v->As<Undefined>()) return run.Fail(u->Why());
   }
-  return run.Fail(absl::StrCat("unsupported operand type(s) for ", ToAbsl(Symbol(op)), ": '", ToAbsl(TypeName(a)), "' and '",
-                               ToAbsl(TypeName(b)), "'"));
+  return run.Fail(absl::StrCat("unsupported operand type(s) for ", ToAbsl(Symbol(op)), ": '", ToAbsl(TypeName(a)),
+                               "' and '", ToAbsl(TypeName(b)), "'"));
 }
 
 Value TooLarge(Run& run) { return run.Exhausted("an integer of more than 127 bits"); }
@@ -50,11 +51,16 @@ double FloorMod(double a, double b) {
 Value Ints(Run& run, Operator op, Int a, Int b, bool trusted) {
   Int result = 0;
   switch (op) {
-    case Operator::kAdd: return __builtin_add_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
-    case Operator::kSub: return __builtin_sub_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
-    case Operator::kMul: return __builtin_mul_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
-    case Operator::kPow: return PowerOfInts(run, a, b, trusted);
-    default: break;
+    case Operator::kAdd:
+      return __builtin_add_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
+    case Operator::kSub:
+      return __builtin_sub_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
+    case Operator::kMul:
+      return __builtin_mul_overflow(a, b, &result) ? TooLarge(run) : Value(result, trusted);
+    case Operator::kPow:
+      return PowerOfInts(run, a, b, trusted);
+    default:
+      break;
   }
   if (b == 0) {
     return run.Fail(op == Operator::kDiv ? "division by zero" : "integer division or modulo by zero");
@@ -70,17 +76,22 @@ Value Ints(Run& run, Operator op, Int a, Int b, bool trusted) {
 
 Value Doubles(Run& run, Operator op, double a, double b, bool trusted) {
   switch (op) {
-    case Operator::kAdd: return Value(a + b, trusted);
-    case Operator::kSub: return Value(a - b, trusted);
-    case Operator::kMul: return Value(a * b, trusted);
+    case Operator::kAdd:
+      return Value(a + b, trusted);
+    case Operator::kSub:
+      return Value(a - b, trusted);
+    case Operator::kMul:
+      return Value(a * b, trusted);
     case Operator::kPow:
       if (a == 0 && b < 0) return run.Fail("0.0 cannot be raised to a negative power");
       if (a < 0 && std::floor(b) != b) return run.Fail("a complex number");
       if (double p = std::pow(a, b); !std::isinf(p) || std::isinf(a) || std::isinf(b)) return Value(p, trusted);
       return run.Fail("numerical result out of range");
-    default: break;
+    default:
+      break;
   }
-  if (b == 0) return run.Fail(op == Operator::kDiv ? "float division by zero" : "float modulo or floor division by zero");
+  if (b == 0)
+    return run.Fail(op == Operator::kDiv ? "float division by zero" : "float modulo or floor division by zero");
   if (op == Operator::kDiv) return Value(a / b, trusted);
   double mod = FloorMod(a, b);
   if (op == Operator::kMod) return Value(mod, trusted);
@@ -110,10 +121,14 @@ Value Order(Run& run, Operator op, const Value& a, const Value& b) {
     return Value(op == Operator::kLt ? x < y : op == Operator::kLe ? x <= y : op == Operator::kGt ? x > y : x >= y);
   }
   switch (op) {
-    case Operator::kLt: return Value(Less(run, a, b));
-    case Operator::kGt: return Value(Less(run, b, a));
-    case Operator::kLe: return Value(!Less(run, b, a));
-    default: return Value(!Less(run, a, b));
+    case Operator::kLt:
+      return Value(Less(run, a, b));
+    case Operator::kGt:
+      return Value(Less(run, b, a));
+    case Operator::kLe:
+      return Value(!Less(run, b, a));
+    default:
+      return Value(!Less(run, a, b));
   }
 }
 
@@ -122,7 +137,8 @@ Value Order(Run& run, Operator op, const Value& a, const Value& b) {
 Text Repeat(Run& run, const Text& text, Int times) {
   Text out;
   if (times <= 0 || text.empty()) return out;
-  if (times > static_cast<Int>(run.limits().output_bytes) || !run.ChargeText(text.size() * static_cast<size_t>(times))) {
+  if (times > static_cast<Int>(run.limits().output_bytes) ||
+      !run.ChargeText(text.size() * static_cast<size_t>(times))) {
     run.Exhausted("a repetition that is too long");
     return out;
   }

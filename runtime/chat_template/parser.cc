@@ -20,7 +20,8 @@ constexpr int kMaxDepth = 100;
 // Recursive descent after jinja2.parser. The first error is kept; from then on every token reads as the end.
 class Parser {
  public:
-  explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)), end_{Token::Kind::kEnd, tokens_.back().line, ""} {}
+  explicit Parser(std::vector<Token> tokens)
+      : tokens_(std::move(tokens)), end_{Token::Kind::kEnd, tokens_.back().line, ""} {}
 
   absl::StatusOr<Body> Run() {
     Body body = Statements({});
@@ -74,11 +75,15 @@ class Parser {
   }
   std::string Describe() const {
     switch (Peek().kind) {
-      case K::kEnd: return "end of template";
-      case K::kString: return "a string";
+      case K::kEnd:
+        return "end of template";
+      case K::kString:
+        return "a string";
       case K::kInt:
-      case K::kFloat: return "a number";
-      default: return "'" + Peek().text + "'";
+      case K::kFloat:
+        return "a number";
+      default:
+        return "'" + Peek().text + "'";
     }
   }
   void Expect(K kind, std::string_view what) {
@@ -120,7 +125,8 @@ class Parser {
 
   // ---- statements ----
 
-  // Up to a tag that begins with one of `ends`, whose name is the next token then; up to the end of the template if empty.
+  // Up to a tag that begins with one of `ends`, whose name is the next token then; up to the end of the template if
+  // empty.
   Body Statements(std::initializer_list<std::string_view> ends) {
     Level level(*this);
     Body body;
@@ -347,9 +353,7 @@ class Parser {
     while (status_.ok()) {
       if (!tuple->operands.empty()) ExpectOp(",");
       if (AtTupleEnd(options.end)) break;
-      Add(*tuple, options.simplified ? Primary(options.with_namespace)
-                  : options.condexpr ? Expression()
-                                     : Or());
+      Add(*tuple, options.simplified ? Primary(options.with_namespace) : options.condexpr ? Expression() : Or());
       if (!IsOp(",")) break;
       is_tuple = true;
     }
@@ -504,15 +508,21 @@ class Parser {
     Level level(*this);
     const Token token = Peek();
     switch (token.kind) {
-      case K::kName: return NameOrConstant(with_namespace);
+      case K::kName:
+        return NameOrConstant(with_namespace);
       case K::kString: {
         std::string value;
         while (Peek().kind == K::kString) value += Next().text;
         return Constant(MakeString(value, /*trusted=*/true));
       }
-      case K::kInt: Next(); return Constant(Value(token.integer));
-      case K::kFloat: Next(); return Constant(Value(token.real));
-      default: break;
+      case K::kInt:
+        Next();
+        return Constant(Value(token.integer));
+      case K::kFloat:
+        Next();
+        return Constant(Value(token.real));
+      default:
+        break;
     }
     if (SkipOp("(")) {
       ExprPtr inner = Tuple({.parentheses = true});
@@ -706,7 +716,8 @@ class Parser {
       return e.args.positional[i]->constant.text();
     };
     const Text* filter = e.name == "map" ? literal(0) : nullptr;
-    if (filter != nullptr && !HasFilter(filter->view())) Lacks(e.line, "the filter '" + std::string(filter->view()) + "'");
+    if (filter != nullptr && !HasFilter(filter->view()))
+      Lacks(e.line, "the filter '" + std::string(filter->view()) + "'");
     const Text* test = e.name == "select" || e.name == "reject"           ? literal(0)
                        : e.name == "selectattr" || e.name == "rejectattr" ? literal(1)
                                                                           : nullptr;
@@ -722,7 +733,8 @@ class Parser {
     K kind = Peek().kind;
     if (IsOp("(")) {
       Arguments(*e);
-    } else if ((kind == K::kName || kind == K::kString || kind == K::kInt || kind == K::kFloat || IsOp("[") || IsOp("{")) &&
+    } else if ((kind == K::kName || kind == K::kString || kind == K::kInt || kind == K::kFloat || IsOp("[") ||
+                IsOp("{")) &&
                !IsName("else") && !IsName("or") && !IsName("and")) {
       if (IsName("is")) Fail("you cannot chain multiple tests with is");
       ExprPtr argument = Postfix(Primary(/*with_namespace=*/false));

@@ -1,4 +1,5 @@
-// Builds the syntax tree and checks what can be seen without running it: unknown tags, filters, tests, functions, methods.
+// Builds the syntax tree and checks what can be seen without running it: unknown tags, filters, tests, functions,
+// methods.
 #pragma once
 
 #include <string_view>
@@ -9,8 +10,8 @@
 
 namespace quantd::chat {
 
-// Unimplemented: a construct of Jinja2 that is not built. InvalidArgument: not a template. ResourceExhausted: nested too
-// deeply. All name the line.
+// Unimplemented: a construct of Jinja2 that is not built. InvalidArgument: not a template. ResourceExhausted: nested
+// too deeply. All name the line.
 absl::StatusOr<Body> ParseTemplate(std::string_view source);
 
 }  // namespace quantd::chat

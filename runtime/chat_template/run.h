@@ -61,7 +61,8 @@ class Run {
     return Charge(bytes / 64);
   }
 
-  // Namespaces, and scopes that a macro closes over, can form cycles: they live until the run ends and are emptied then.
+  // Namespaces, and scopes that a macro closes over, can form cycles: they live until the run ends and are emptied
+  // then.
   std::vector<std::shared_ptr<Namespace>> namespaces;
   std::vector<std::shared_ptr<Scope>> closures;
   std::vector<std::shared_ptr<Loop>> loops;

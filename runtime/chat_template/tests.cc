@@ -58,8 +58,12 @@ bool Callable(Run& run, const Value& v, Args& args) {
 bool Escaped(Run& run, const Value&, Args& args) { return NoArguments(run, args) && false; }
 bool Upper(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && AllCased(ToStr(run, v), true); }
 bool Lower(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && AllCased(ToStr(run, v), false); }
-bool IsFilter(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && v.text() && HasFilter(v.text()->view()); }
-bool IsTest(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && v.text() && HasTest(v.text()->view()); }
+bool IsFilter(Run& run, const Value& v, Args& args) {
+  return NoArguments(run, args) && v.text() && HasFilter(v.text()->view());
+}
+bool IsTest(Run& run, const Value& v, Args& args) {
+  return NoArguments(run, args) && v.text() && HasTest(v.text()->view());
+}
 
 // Identity: of singletons and of the same object.
 bool SameAs(Run& run, const Value& v, Args& args) {
@@ -93,14 +97,45 @@ struct Entry {
   Test test;
 };
 constexpr Entry kTests[] = {
-    {"odd", Odd}, {"even", Even}, {"divisibleby", DivisibleBy}, {"defined", Defined}, {"undefined", IsUndefinedTest},
-    {"none", IsNoneTest}, {"boolean", Boolean}, {"true", True}, {"false", False}, {"integer", Integer}, {"float", Float},
-    {"number", Number}, {"string", String}, {"mapping", Mapping}, {"sequence", IsSequence}, {"iterable", Iterable},
-    {"callable", Callable}, {"escaped", Escaped}, {"upper", Upper}, {"lower", Lower}, {"filter", IsFilter}, {"test", IsTest},
-    {"sameas", SameAs}, {"in", In}, {"==", Eq}, {"eq", Eq}, {"equalto", Eq}, {"!=", Ne}, {"ne", Ne},
-    {">", Order<Operator::kGt>}, {"gt", Order<Operator::kGt>}, {"greaterthan", Order<Operator::kGt>},
-    {">=", Order<Operator::kGe>}, {"ge", Order<Operator::kGe>}, {"<", Order<Operator::kLt>}, {"lt", Order<Operator::kLt>},
-    {"lessthan", Order<Operator::kLt>}, {"<=", Order<Operator::kLe>}, {"le", Order<Operator::kLe>},
+    {"odd", Odd},
+    {"even", Even},
+    {"divisibleby", DivisibleBy},
+    {"defined", Defined},
+    {"undefined", IsUndefinedTest},
+    {"none", IsNoneTest},
+    {"boolean", Boolean},
+    {"true", True},
+    {"false", False},
+    {"integer", Integer},
+    {"float", Float},
+    {"number", Number},
+    {"string", String},
+    {"mapping", Mapping},
+    {"sequence", IsSequence},
+    {"iterable", Iterable},
+    {"callable", Callable},
+    {"escaped", Escaped},
+    {"upper", Upper},
+    {"lower", Lower},
+    {"filter", IsFilter},
+    {"test", IsTest},
+    {"sameas", SameAs},
+    {"in", In},
+    {"==", Eq},
+    {"eq", Eq},
+    {"equalto", Eq},
+    {"!=", Ne},
+    {"ne", Ne},
+    {">", Order<Operator::kGt>},
+    {"gt", Order<Operator::kGt>},
+    {"greaterthan", Order<Operator::kGt>},
+    {">=", Order<Operator::kGe>},
+    {"ge", Order<Operator::kGe>},
+    {"<", Order<Operator::kLt>},
+    {"lt", Order<Operator::kLt>},
+    {"lessthan", Order<Operator::kLt>},
+    {"<=", Order<Operator::kLe>},
+    {"le", Order<Operator::kLe>},
 };
 
 const Entry* Find(std::string_view name) {

@@ -1,5 +1,5 @@
-// A string that knows, byte for byte, whether it came from the template (trusted) or from a value (data), and the Unicode
-// rules of Python's str that templates rely on.
+// A string that knows, byte for byte, whether it came from the template (trusted) or from a value (data), and the
+// Unicode rules of Python's str that templates rely on.
 #pragma once
 
 #include <cstdint>

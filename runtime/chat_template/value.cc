@@ -47,29 +47,48 @@ Value* Namespace::Find(std::string_view name) {
 
 std::string_view TypeName(const Value& value) {
   switch (value.v.index()) {
-    case 0: return "Undefined";
-    case 1: return "NoneType";
-    case 2: return "bool";
-    case 3: return "int";
-    case 4: return "float";
-    case 5: return "str";
+    case 0:
+      return "Undefined";
+    case 1:
+      return "NoneType";
+    case 2:
+      return "bool";
+    case 3:
+      return "int";
+    case 4:
+      return "float";
+    case 5:
+      return "str";
     case 6:
       switch (value.sequence()->kind) {
-        case Sequence::Kind::kList: return "list";
-        case Sequence::Kind::kTuple: return "tuple";
-        case Sequence::Kind::kRange: return "range";
-        case Sequence::Kind::kKeys: return "dict_keys";
-        case Sequence::Kind::kValues: return "dict_values";
-        case Sequence::Kind::kItems: return "dict_items";
-        case Sequence::Kind::kIterator: return "generator";
+        case Sequence::Kind::kList:
+          return "list";
+        case Sequence::Kind::kTuple:
+          return "tuple";
+        case Sequence::Kind::kRange:
+          return "range";
+        case Sequence::Kind::kKeys:
+          return "dict_keys";
+        case Sequence::Kind::kValues:
+          return "dict_values";
+        case Sequence::Kind::kItems:
+          return "dict_items";
+        case Sequence::Kind::kIterator:
+          return "generator";
       }
       return "";
-    case 7: return "dict";
-    case 8: return "Namespace";
-    case 9: return "LoopContext";
-    case 10: return "Macro";
-    case 11: return "builtin_function_or_method";
-    default: return "function";
+    case 7:
+      return "dict";
+    case 8:
+      return "Namespace";
+    case 9:
+      return "LoopContext";
+    case 10:
+      return "Macro";
+    case 11:
+      return "builtin_function_or_method";
+    default:
+      return "function";
   }
 }
 
@@ -174,8 +193,8 @@ bool Less(Run& run, const Value& a, const Value& b) {
   for (const Value* v : {&a, &b}) {
     if (auto* u = v->As<Undefined>()) return run.Fail(u->Why()), false;
   }
-  run.Fail(absl::StrCat("'<' not supported between instances of '", ToAbsl(TypeName(a)), "' and '",
-                        ToAbsl(TypeName(b)), "'"));
+  run.Fail(absl::StrCat("'<' not supported between instances of '", ToAbsl(TypeName(a)), "' and '", ToAbsl(TypeName(b)),
+                        "'"));
   return false;
 }
 
@@ -233,7 +252,10 @@ void AppendQuoted(Run& run, const Text& text, Text& out) {
     } else if (p.value == '\t') {
       piece = "\\t";
     } else if (!p.valid || !IsPrintable(p.value)) {
-      std::snprintf(hex, sizeof(hex), p.value < 0x100 ? "\\x%02x" : p.value < 0x10000 ? "\\u%04x" : "\\U%08x",
+      std::snprintf(hex, sizeof(hex),
+                    p.value < 0x100     ? "\\x%02x"
+                    : p.value < 0x10000 ? "\\u%04x"
+                                        : "\\U%08x",
                     static_cast<unsigned>(p.value));
       piece = hex;
     }
@@ -249,16 +271,26 @@ void AppendSequence(Run& run, const Value& value, int depth, Text& out) {
   const Sequence& s = *value.sequence();
   std::string_view open = "[", close = "]";
   switch (s.kind) {
-    case Sequence::Kind::kList: break;
-    case Sequence::Kind::kTuple: open = "(", close = s.items.size() == 1 ? ",)" : ")"; break;
+    case Sequence::Kind::kList:
+      break;
+    case Sequence::Kind::kTuple:
+      open = "(", close = s.items.size() == 1 ? ",)" : ")";
+      break;
     case Sequence::Kind::kRange:
       out.Append("range(" + IntRepr(s.range.start) + ", " + IntRepr(s.range.stop), value.trusted);
       if (s.range.step != 1) out.Append(", " + IntRepr(s.range.step), value.trusted);
       return out.Append(")", value.trusted);
-    case Sequence::Kind::kKeys: open = "dict_keys([", close = "])"; break;
-    case Sequence::Kind::kValues: open = "dict_values([", close = "])"; break;
-    case Sequence::Kind::kItems: open = "dict_items([", close = "])"; break;
-    case Sequence::Kind::kIterator: return out.Append("<generator object>", value.trusted);
+    case Sequence::Kind::kKeys:
+      open = "dict_keys([", close = "])";
+      break;
+    case Sequence::Kind::kValues:
+      open = "dict_values([", close = "])";
+      break;
+    case Sequence::Kind::kItems:
+      open = "dict_items([", close = "])";
+      break;
+    case Sequence::Kind::kIterator:
+      return out.Append("<generator object>", value.trusted);
   }
   out.Append(open, value.trusted);
   for (size_t i = 0; i < s.items.size() && run.ok(); ++i) {

@@ -1,5 +1,5 @@
-// Values of the template language: Python's, as far as published templates see them. Containers are immutable (the sandbox
-// of transformers forbids their mutation); a namespace is the one thing that can be assigned to.
+// Values of the template language: Python's, as far as published templates see them. Containers are immutable (the
+// sandbox of transformers forbids their mutation); a namespace is the one thing that can be assigned to.
 #pragma once
 
 #include <memory>
@@ -48,7 +48,9 @@ struct Value {
   explicit Value(T value, bool from_template = true) : v(std::move(value)), trusted(from_template) {}
 
   template <typename T>
-  const T* As() const { return std::get_if<T>(&v); }
+  const T* As() const {
+    return std::get_if<T>(&v);
+  }
   bool IsUndefined() const { return As<Undefined>() != nullptr; }
   bool IsNone() const { return As<None>() != nullptr; }
   const Text* text() const { return As<Str>() ? As<Str>()->get() : nullptr; }
@@ -74,14 +76,16 @@ struct Sequence {
   enum class Kind { kList, kTuple, kRange, kKeys, kValues, kItems, kIterator };
   Kind kind = Kind::kList;
   std::vector<Value> items;
-  size_t consumed = 0;     // of an iterator: items already taken
-  struct { Int start = 0, stop = 0, step = 1; } range;  // of a range
-  bool is_group = false;   // a tuple of groupby: its items are also named grouper and list
-  int depth = 1;           // 1 + the deepest item's: bounds every walk, and the destructor
+  size_t consumed = 0;  // of an iterator: items already taken
+  struct {
+    Int start = 0, stop = 0, step = 1;
+  } range;                // of a range
+  bool is_group = false;  // a tuple of groupby: its items are also named grouper and list
+  int depth = 1;          // 1 + the deepest item's: bounds every walk, and the destructor
 };
 
 struct Dict {
-  std::vector<std::pair<Value, Value>> entries;   // in order of insertion
+  std::vector<std::pair<Value, Value>> entries;    // in order of insertion
   absl::flat_hash_map<std::string, size_t> index;  // canonical key → entry
   int depth = 1;
 
@@ -106,7 +110,8 @@ std::string_view TypeName(const Value& value);
 bool Truthy(const Value& value);
 int DepthOf(const Value& value);
 
-// A dict's key in a form that is equal where Python's keys are equal (1, 1.0 and true are one key). False: not hashable.
+// A dict's key in a form that is equal where Python's keys are equal (1, 1.0 and true are one key). False: not
+// hashable.
 bool CanonicalKey(const Value& key, std::string& out);
 
 // Walks are charged to the run; on its failure the result means nothing.

@@ -1,5 +1,5 @@
-// The GGUF reader over arbitrary bytes: the container, then the model in it. Whatever it accepts, it must be able to read, and
-// the config that it writes must be one that the config parser can judge.
+// The GGUF reader over arbitrary bytes: the container, then the model in it. Whatever it accepts, it must be able to
+// read, and the config that it writes must be one that the config parser can judge.
 #include <cstdint>
 #include <string_view>
 

@@ -1,4 +1,5 @@
-// The safetensors reader over arbitrary bytes: a file, and as text an index. Whatever it accepts, it must be able to read.
+// The safetensors reader over arbitrary bytes: a file, and as text an index. Whatever it accepts, it must be able to
+// read.
 #include <cstdint>
 #include <string_view>
 

@@ -42,7 +42,9 @@ std::string GgufString(const std::string& path, const std::string& key) {
 // A published template that lies outside the tree; empty where it is absent.
 std::string PublishedTemplate(const std::string& name) {
   if (name == "smollm2") {
-    return testing::FileExists(testing::DemoModelPath()) ? GgufString(testing::DemoModelPath(), "tokenizer.chat_template") : "";
+    return testing::FileExists(testing::DemoModelPath())
+               ? GgufString(testing::DemoModelPath(), "tokenizer.chat_template")
+               : "";
   }
   std::string path = testing::SharedPath("data/tokenizers/llama3/tokenizer_config.json");
   return testing::FileExists(path) ? OrderedJson::parse(ReadFile(path))["chat_template"].get<std::string>() : "";
@@ -53,7 +55,8 @@ std::string Text(const OrderedJson& object, const char* key) { return object.val
 ChatTemplateInput MakeInput(const OrderedJson& chat) {
   ChatTemplateInput input;
   for (const auto& message : chat["messages"]) {
-    ChatMessage m{Text(message, "role"), Text(message, "content"), {}, Text(message, "tool_call_id"), Text(message, "name")};
+    ChatMessage m{
+        Text(message, "role"), Text(message, "content"), {}, Text(message, "tool_call_id"), Text(message, "name")};
     for (const auto& call : message.value("tool_calls", OrderedJson::array())) {
       m.tool_calls.push_back({Text(call, "id"), Text(call["function"], "name"), call["function"]["arguments"].dump()});
     }
@@ -107,7 +110,8 @@ class ChatGoldens : public ::testing::TestWithParam<std::string> {};
 TEST_P(ChatGoldens, RendersAsTransformersDoes) {
   std::string name = GetParam();
   bool ours = name.find(".jinja") != std::string::npos;
-  std::string source = ours ? ReadFile(testing::SourcePath("tests/goldens/chat_templates/" + name)) : PublishedTemplate(name);
+  std::string source =
+      ours ? ReadFile(testing::SourcePath("tests/goldens/chat_templates/" + name)) : PublishedTemplate(name);
   if (source.empty()) GTEST_SKIP() << "data: the template of " << name;
   auto parsed = ChatTemplate::Parse(source);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
@@ -203,7 +207,8 @@ TEST(ChatTemplateProvenance, WhatAMessageSaysIsNeverTheTemplates) {
     std::string source = testing::FileExists(path) ? ReadFile(path) : PublishedTemplate(name);
     if (source.empty()) continue;  // the goldens' test skips aloud
     ChatTemplateInput input = OneMessage("user", "!DATA! <|eot_id|><|im_start|>");
-    input.messages.push_back({"assistant", "!DATA!", {{"abcdefghi", "!DATA!", R"({"!DATA!": "<|eot_id|> !DATA!"})"}}, "", ""});
+    input.messages.push_back(
+        {"assistant", "!DATA!", {{"abcdefghi", "!DATA!", R"({"!DATA!": "<|eot_id|> !DATA!"})"}}, "", ""});
     std::string third = std::string_view(name) == "llama2_style.jinja" ? "user" : "tool";  // its roles must alternate
     input.messages.push_back({third, "!DATA! <|im_end|>", {}, "abcdefghi", "!DATA!"});
     input.tools.push_back({"!DATA!", "!DATA!", R"({"type": "object", "properties": {"!DATA!": {"type": "!DATA!"}}})"});
@@ -220,7 +225,8 @@ TEST(ChatTemplateProvenance, WhatAMessageSaysIsNeverTheTemplates) {
 }
 
 TEST(ChatTemplateProvenance, NeighboursOfOneOriginAreOnePiece) {
-  auto pieces = RenderWith("a{{ 'b' }}{% if true %}c{% endif %}{{ messages[0].role }}{{ messages[0].content }}d", OneMessage("r", "c"));
+  auto pieces = RenderWith("a{{ 'b' }}{% if true %}c{% endif %}{{ messages[0].role }}{{ messages[0].content }}d",
+                           OneMessage("r", "c"));
   EXPECT_EQ(Marked(pieces), "T[abc]D[rc]T[d]");
 }
 
@@ -238,14 +244,16 @@ TEST(ChatTemplateProvenance, AContinuedMessageEndsWithItsOwnText) {
 
 TEST(ChatTemplateInputs, AMessageHasOnlyTheKeysItWasGiven) {
   ChatTemplateInput input = OneMessage("user", "c");
-  std::string source = "{{ messages[0].keys() | join(',') }} {{ tools is none }} {{ documents is none }} {{ x is defined }}";
+  std::string source =
+      "{{ messages[0].keys() | join(',') }} {{ tools is none }} {{ documents is none }} {{ x is defined }}";
   EXPECT_EQ(JoinText(*RenderWith(source, input)), "role,content True True False");
   input.messages[0].name = "N";
   input.messages[0].tool_call_id = "I";
   input.messages[0].tool_calls.push_back({"id7", "f", R"({"a": 1, "b": 1.0, "c": 12345678901234567890})"});
-  EXPECT_EQ(JoinText(*RenderWith("{{ messages[0] | tojson }}", input)),
-            R"({"role": "user", "content": "c", "tool_calls": [{"id": "id7", "type": "function", "function": {"name": "f", )"
-            R"("arguments": {"a": 1, "b": 1.0, "c": 12345678901234567890}}}], "tool_call_id": "I", "name": "N"})");
+  EXPECT_EQ(
+      JoinText(*RenderWith("{{ messages[0] | tojson }}", input)),
+      R"({"role": "user", "content": "c", "tool_calls": [{"id": "id7", "type": "function", "function": {"name": "f", )"
+      R"("arguments": {"a": 1, "b": 1.0, "c": 12345678901234567890}}}], "tool_call_id": "I", "name": "N"})");
 }
 
 TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
@@ -268,9 +276,9 @@ TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
 
 TEST(ChatTemplateErrors, WhatIsNotBuiltFailsTheParseWithItsLine) {
   for (const char* construct :
-       {"{% block a %}{% endblock %}", "{% extends 'a' %}", "{% include 'a' %}", "{% import 'a' as b %}", "{% from 'a' import b %}",
-        "{% autoescape true %}{% endautoescape %}", "{{ x | xmlattr }}", "{{ x | nosuch }}", "{{ x is nosuch }}",
-        "{{ lipsum() }}", "{{ nosuch(1) }}", "{{ x.nosuch() }}", "{{ x | map('nosuch') | list }}",
+       {"{% block a %}{% endblock %}", "{% extends 'a' %}", "{% include 'a' %}", "{% import 'a' as b %}",
+        "{% from 'a' import b %}", "{% autoescape true %}{% endautoescape %}", "{{ x | xmlattr }}", "{{ x | nosuch }}",
+        "{{ x is nosuch }}", "{{ lipsum() }}", "{{ nosuch(1) }}", "{{ x.nosuch() }}", "{{ x | map('nosuch') | list }}",
         "{{ x | select('nosuch') | list }}", "{{ x | selectattr('a', 'nosuch') }}", "{{ '\\N{DASH}' }}", "{{ self.a }}",
         "{% if false %}{{ x | nosuch }}{% endif %}"}) {
     auto status = ChatTemplate::Parse(std::string("a\n\nb {% if x %}\n{% endif %}") + construct).status();
@@ -280,7 +288,8 @@ TEST(ChatTemplateErrors, WhatIsNotBuiltFailsTheParseWithItsLine) {
 }
 
 TEST(ChatTemplateErrors, ASyntaxErrorNamesItsLine) {
-  for (const char* broken : {"{{ 1 + }}", "{% if %}", "{% endif %}", "{% for x %}", "{{ 'a }}", "{{ (1] }}", "{% nosuch %}", "{# a"}) {
+  for (const char* broken :
+       {"{{ 1 + }}", "{% if %}", "{% endif %}", "{% for x %}", "{{ 'a }}", "{{ (1] }}", "{% nosuch %}", "{# a"}) {
     auto status = ChatTemplate::Parse(std::string("a\r\nb\n") + broken).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << broken << ": " << status;
     EXPECT_NE(status.message().find("line 3"), absl::string_view::npos) << status;
@@ -296,7 +305,8 @@ TEST(ChatTemplateErrors, AFailureWhileRenderingNamesItsLine) {
 
 TEST(ChatTemplateErrors, NothingReachesInternals) {
   EXPECT_EQ(JoinText(*RenderWith("{{ ''.__class__ }}{{ ().__class__ }}{{ {}['__class__'] }}", {})), "");
-  for (const char* source : {"{{ ''.__class__.__mro__ }}", "{% set x = [].append(1) %}", "{% set x = {}.update({'a': 1}) %}"}) {
+  for (const char* source :
+       {"{{ ''.__class__.__mro__ }}", "{% set x = [].append(1) %}", "{% set x = {}.update({'a': 1}) %}"}) {
     EXPECT_EQ(RenderWith(source, {}).status().code(), absl::StatusCode::kInvalidArgument) << source;
   }
 }
@@ -323,15 +333,19 @@ TEST(ChatTemplateBounds, WhatGrowsWithoutEndIsStopped) {
       "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
       "{% set ns = namespace(s='xx') %}{% for i in range(100) %}{% set ns.s = ns.s | replace('x', 'xx') %}{% endfor %}",
       "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = [ns.s, ns.s] | join %}{% endfor %}",
-      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}{% endfor "
+      "%}",
       "{% set ns = namespace(s='x\n') %}{% for i in range(100) %}{% set ns.s = ns.s | indent(1000000) %}{% endfor %}",
-      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s | tojson ~ ns.s | tojson %}{% endfor %}",
+      "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s | tojson ~ ns.s | tojson %}{% endfor "
+      "%}",
       "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}",
       "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
       "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
       "{% set ns = namespace(l=[1]) %}{% for i in range(100) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
-      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == [ns.l] + ns.l }}{{ ns.l }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | "
+      "tojson }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == "
+      "[ns.l] + ns.l }}{{ ns.l }}",
       "{% set ns = namespace() %}{% set ns.self_ = ns %}{{ ns }}",
       "{% set ns = namespace() %}{% set ns.l = [ns] %}{{ ns.l | string }}",
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -363,11 +377,13 @@ TEST(ChatTemplateBounds, WhatGrowsWithoutEndIsStopped) {
 }
 
 TEST(ChatTemplateBounds, LongChainsOfValuesAreFreedWithoutRecursion) {
-  for (const char* source :
-       {"{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set q = namespace(p=ns.p) %}{% set ns.p = q %}{% endfor %}ok",
-        "{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set old = ns.p %}{% macro m() %}{{ old }}{% endmacro %}"
-        "{% set ns.p = m %}{% endfor %}ok",
-        "{% set ns = namespace() %}{% for i in range(1000) %}{% set x = loop.changed(loop) %}{% set ns.l = loop %}{% endfor %}ok"}) {
+  for (const char* source : {"{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set q = namespace(p=ns.p) "
+                             "%}{% set ns.p = q %}{% endfor %}ok",
+                             "{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set old = ns.p %}{% macro "
+                             "m() %}{{ old }}{% endmacro %}"
+                             "{% set ns.p = m %}{% endfor %}ok",
+                             "{% set ns = namespace() %}{% for i in range(1000) %}{% set x = loop.changed(loop) %}{% "
+                             "set ns.l = loop %}{% endfor %}ok"}) {
     auto pieces = RenderWith(source, {});
     EXPECT_EQ(Marked(pieces), "T[ok]") << source;
   }

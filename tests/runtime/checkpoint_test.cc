@@ -12,8 +12,8 @@
 namespace quantd {
 namespace {
 
-using testing::TempDir;
 using ::testing::HasSubstr;
+using testing::TempDir;
 
 constexpr char kConfig[] = R"({"architectures":["LlamaForCausalLM"],"model_type":"llama"})";
 
@@ -52,7 +52,8 @@ TEST_F(CheckpointFolder, OpensWithoutATokenizer) {
 
 TEST_F(CheckpointFolder, ReadsTemplateAndSpecialTokens) {
   folder_.Write("generation_config.json", R"({"do_sample":true})");
-  folder_.Write("tokenizer_config.json", R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"chat_template":"one"})");
+  folder_.Write("tokenizer_config.json",
+                R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"chat_template":"one"})");
   absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ(checkpoint->generation_config_json, R"({"do_sample":true})");
@@ -60,8 +61,9 @@ TEST_F(CheckpointFolder, ReadsTemplateAndSpecialTokens) {
   EXPECT_EQ(checkpoint->eos_token, "</s>");
   EXPECT_EQ(checkpoint->chat_template, "one");
 
-  folder_.Write("tokenizer_config.json",
-                R"({"bos_token":null,"chat_template":[{"name":"tool_use","template":"no"},{"name":"default","template":"two"}]})");
+  folder_.Write(
+      "tokenizer_config.json",
+      R"({"bos_token":null,"chat_template":[{"name":"tool_use","template":"no"},{"name":"default","template":"two"}]})");
   EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_template, "two");
   EXPECT_EQ(OpenCheckpoint(folder_.path())->bos_token, "");
 

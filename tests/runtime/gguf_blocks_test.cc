@@ -40,7 +40,8 @@ TEST_P(GgufBlocks, DequantizeAsTheGgufPackageDoes) {
   QuantizedMatrix matrix = NewQuantizedMatrix(SchemeOf(type), values.shape[0], values.shape[1]);
   const size_t row_bytes = static_cast<size_t>(RowBytes(type, matrix.k));
   ASSERT_EQ(row_bytes, static_cast<size_t>(blocks.shape[1]));
-  for (int64_t row = 0; row < matrix.n; ++row) UnpackRow(type, std::span(bytes).subspan(row * row_bytes, row_bytes), row, matrix);
+  for (int64_t row = 0; row < matrix.n; ++row)
+    UnpackRow(type, std::span(bytes).subspan(row * row_bytes, row_bytes), row, matrix);
   ExpectSameBits(matrix, values.f32, name);
 }
 

@@ -21,15 +21,13 @@ namespace {
 using testing::AddTinyLlamaMetadata;
 using testing::GgufString;
 using testing::GgufWriter;
-using testing::LittleEndian;
 using ::testing::HasSubstr;
+using testing::LittleEndian;
 using Writer = GgufWriter;
 
 absl::Status Parse(const std::string& bytes) { return ParseGguf(*MemorySource("x.gguf", bytes)).status(); }
 
-absl::StatusOr<GgufModel> Open(const std::string& bytes) {
-  return OpenGguf(MemorySource("x.gguf", bytes));
-}
+absl::StatusOr<GgufModel> Open(const std::string& bytes) { return OpenGguf(MemorySource("x.gguf", bytes)); }
 
 std::vector<float> Dequantize(const QuantizedMatrix& matrix) {
   std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
@@ -64,7 +62,8 @@ TEST(Gguf, ReadsValuesOfEveryKind) {
   writer.AddStrings("strings", {"a", ""});
   writer.AddI32s("ints", {-1, 2});
   writer.AddF32s("floats", {1.5f});
-  writer.AddRaw("bools", Writer::kArray, LittleEndian(Writer::kBool) + LittleEndian<uint64_t>(2) + std::string("\1\0", 2));
+  writer.AddRaw("bools", Writer::kArray,
+                LittleEndian(Writer::kBool) + LittleEndian<uint64_t>(2) + std::string("\1\0", 2));
   writer.AddStrings("none", {});
   const std::string bytes = writer.Finish();
   const absl::StatusOr<GgufFile> file = ParseGguf(*MemorySource("x.gguf", bytes));
@@ -131,62 +130,117 @@ std::vector<BadFile> BadContainers() {
       {"2^63 keys", [](Writer& w) { w.keys = uint64_t{1} << 63; }, kDataLoss, "metadata keys"},
       {"more tensors than there are", [](Writer& w) { w.tensors = 3; }, kDataLoss, "tensor name"},
       {"empty key", [](Writer& w) { w.AddU32("", 1); }, kDataLoss, "empty metadata key"},
-      {"key twice", [](Writer& w) { w.AddU32("a.b", 1); w.AddU32("a.b", 2); }, kDataLoss, "key a.b is there twice"},
+      {"key twice",
+       [](Writer& w) {
+         w.AddU32("a.b", 1);
+         w.AddU32("a.b", 2);
+       },
+       kDataLoss, "key a.b is there twice"},
       {"value type 13", [](Writer& w) { w.AddRaw("a", 13, ""); }, kDataLoss, "unknown value type 13"},
       {"boolean 2", [](Writer& w) { w.AddRaw("a", Writer::kBool, "\2"); }, kDataLoss, "boolean 2"},
-      {"u64 beyond int64", [](Writer& w) { w.AddRaw("a", Writer::kU64, LittleEndian(~uint64_t{0})); }, kDataLoss, "beyond 2^63"},
-      {"string of 2^63 bytes", [](Writer& w) { w.AddRaw("a", Writer::kString, LittleEndian(uint64_t{1} << 63)); }, kDataLoss,
-       "a string of 9223372036854775808 bytes"},
+      {"u64 beyond int64", [](Writer& w) { w.AddRaw("a", Writer::kU64, LittleEndian(~uint64_t{0})); }, kDataLoss,
+       "beyond 2^63"},
+      {"string of 2^63 bytes", [](Writer& w) { w.AddRaw("a", Writer::kString, LittleEndian(uint64_t{1} << 63)); },
+       kDataLoss, "a string of 9223372036854775808 bytes"},
       {"string longer than the file", [](Writer& w) { w.AddRaw("a", Writer::kString, LittleEndian<uint64_t>(5000)); },
        kDataLoss, "a string of 5000 bytes"},
-      {"array of arrays", [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kArray) + LittleEndian<uint64_t>(1)); },
+      {"array of arrays",
+       [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kArray) + LittleEndian<uint64_t>(1)); },
        kDataLoss, "array of arrays"},
-      {"array of type 99", [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian<uint32_t>(99) + LittleEndian<uint64_t>(1)); },
+      {"array of type 99",
+       [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian<uint32_t>(99) + LittleEndian<uint64_t>(1)); },
        kDataLoss, "unknown element type 99"},
-      {"array of 2^62 integers", [](Writer& w) {
-         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU32) + LittleEndian(uint64_t{1} << 62));
-       }, kDataLoss, "4611686018427387904 elements"},
-      {"array of 2^61 strings", [](Writer& w) {
+      {"array of 2^62 integers",
+       [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU32) + LittleEndian(uint64_t{1} << 62)); },
+       kDataLoss, "4611686018427387904 elements"},
+      {"array of 2^61 strings",
+       [](Writer& w) {
          w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kString) + LittleEndian(uint64_t{1} << 61));
-       }, kDataLoss, "2305843009213693952 elements"},
-      {"array longer than the file", [](Writer& w) {
-         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(4096));
-       }, kDataLoss, "an array of 4096 elements"},
-      {"9 million array elements", [](Writer& w) {
-         w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(9 << 20) + std::string(9 << 20, '\0'));
-       }, kDataLoss, "array elements"},
+       },
+       kDataLoss, "2305843009213693952 elements"},
+      {"array longer than the file",
+       [](Writer& w) { w.AddRaw("a", Writer::kArray, LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(4096)); },
+       kDataLoss, "an array of 4096 elements"},
+      {"9 million array elements",
+       [](Writer& w) {
+         w.AddRaw("a", Writer::kArray,
+                  LittleEndian(Writer::kU8) + LittleEndian<uint64_t>(9 << 20) + std::string(9 << 20, '\0'));
+       },
+       kDataLoss, "array elements"},
       {"alignment 0", [](Writer& w) { w.AddU32("general.alignment", 0); }, kDataLoss, "general.alignment is 0"},
       {"alignment 48", [](Writer& w) { w.AddU32("general.alignment", 48); }, kDataLoss, "general.alignment is 48"},
       {"alignment 2^31", [](Writer& w) { w.AddU32("general.alignment", 1u << 31); }, kDataLoss, "general.alignment"},
-      {"alignment a string", [](Writer& w) { w.AddString("general.alignment", "32"); }, kDataLoss, "expected an integer"},
-      {"alignment that the file does not keep", [one](Writer& w) {
-         w.AddU32("general.alignment", 64); w.AddTensor("a", {1}, 0, one); w.AddTensor("b", {1}, 0, one);
-       }, kDataLoss, "tensor b: at data offset 32, expected 64"},
+      {"alignment a string", [](Writer& w) { w.AddString("general.alignment", "32"); }, kDataLoss,
+       "expected an integer"},
+      {"alignment that the file does not keep",
+       [one](Writer& w) {
+         w.AddU32("general.alignment", 64);
+         w.AddTensor("a", {1}, 0, one);
+         w.AddTensor("b", {1}, 0, one);
+       },
+       kDataLoss, "tensor b: at data offset 32, expected 64"},
       {"empty tensor name", [one](Writer& w) { w.AddTensor("", {1}, 0, one); }, kDataLoss, "empty tensor name"},
-      {"tensor name of 65 bytes", [one](Writer& w) { w.AddTensor(std::string(65, 'a'), {1}, 0, one); }, kDataLoss, "65 bytes"},
+      {"tensor name of 65 bytes", [one](Writer& w) { w.AddTensor(std::string(65, 'a'), {1}, 0, one); }, kDataLoss,
+       "65 bytes"},
       {"control character in a name", [one](Writer& w) { w.AddTensor("a\nb", {1}, 0, one); }, kDataLoss, "a\\x0ab"},
-      {"tensor twice", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensor("a", {1}, 0, one); }, kDataLoss,
-       "tensor a is there twice"},
+      {"tensor twice",
+       [one](Writer& w) {
+         w.AddTensor("a", {1}, 0, one);
+         w.AddTensor("a", {1}, 0, one);
+       },
+       kDataLoss, "tensor a is there twice"},
       {"no dimension", [one](Writer& w) { w.AddTensor("a", {}, 0, one); }, kDataLoss, "0 dimensions"},
-      {"five dimensions", [one](Writer& w) { w.AddTensor("a", {1, 1, 1, 1, 1}, 0, one); }, kDataLoss, "5 dimensions"},
-      {"dimension 0", [](Writer& w) { w.AddTensor("a", {4, 0}, 0, ""); }, kDataLoss, "dimension 1 is 0"},
+      {"five dimensions",
+       [one](Writer& w) {
+         w.AddTensor("a", {1, 1, 1, 1, 1}, 0, one);
+       },
+       kDataLoss, "5 dimensions"},
+      {"dimension 0",
+       [](Writer& w) {
+         w.AddTensor("a", {4, 0}, 0, "");
+       },
+       kDataLoss, "dimension 1 is 0"},
       {"negative dimension", [](Writer& w) { w.AddTensorEntry("a", {~uint64_t{0}}, 0, 0); }, kDataLoss, "2^48"},
-      {"product overflows", [](Writer& w) { w.AddTensorEntry("a", {1ull << 32, 1ull << 32}, 0, 0); }, kDataLoss, "2^48"},
-      {"product overflows to 0", [](Writer& w) { w.AddTensorEntry("a", {1ull << 40, 1ull << 24, 2, 2}, 0, 0); }, kDataLoss, "2^48"},
+      {"product overflows",
+       [](Writer& w) {
+         w.AddTensorEntry("a", {1ull << 32, 1ull << 32}, 0, 0);
+       },
+       kDataLoss, "2^48"},
+      {"product overflows to 0",
+       [](Writer& w) {
+         w.AddTensorEntry("a", {1ull << 40, 1ull << 24, 2, 2}, 0, 0);
+       },
+       kDataLoss, "2^48"},
       {"Q4_K", [](Writer& w) { w.AddTensor("a", {256}, 12, std::string(144, 'x')); }, kUnimplemented, "tensor a: Q4_K"},
       {"Q6_K", [](Writer& w) { w.AddTensor("a", {256}, 14, std::string(210, 'x')); }, kUnimplemented, "Q6_K"},
       {"MXFP4", [](Writer& w) { w.AddTensor("a", {32}, 39, std::string(17, 'x')); }, kUnimplemented, "MXFP4"},
       {"withdrawn type 4", [one](Writer& w) { w.AddTensor("a", {1}, 4, one); }, kDataLoss, "unknown type 4"},
       {"type 2^32-1", [one](Writer& w) { w.AddTensor("a", {1}, ~0u, one); }, kDataLoss, "unknown type 4294967295"},
-      {"row that is no multiple of a block", [](Writer& w) { w.AddTensor("a", {33, 2}, 8, std::string(80, 'x')); }, kDataLoss,
-       "rows of 33 values, Q8_0 needs a multiple of 32"},
-      {"offset 2^64-1", [](Writer& w) { w.AddTensorEntry("a", {1}, 0, ~uint64_t{0}); }, kDataLoss, "offset 18446744073709551615"},
-      {"unaligned offset", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensorEntry("b", {1}, 0, 4); }, kDataLoss,
-       "tensor b: at data offset 4, expected 32"},
-      {"overlap", [one](Writer& w) { w.AddTensor("a", {1}, 0, one); w.AddTensorEntry("b", {1}, 0, 0); }, kDataLoss,
-       "at data offset 0, expected 32"},
-      {"gap", [one](Writer& w) { w.AddTensor("a", {1}, 0, one + std::string(40, '\0')); w.AddTensor("b", {1}, 0, one); }, kDataLoss,
-       "at data offset 64, expected 32"},
+      {"row that is no multiple of a block",
+       [](Writer& w) {
+         w.AddTensor("a", {33, 2}, 8, std::string(80, 'x'));
+       },
+       kDataLoss, "rows of 33 values, Q8_0 needs a multiple of 32"},
+      {"offset 2^64-1", [](Writer& w) { w.AddTensorEntry("a", {1}, 0, ~uint64_t{0}); }, kDataLoss,
+       "offset 18446744073709551615"},
+      {"unaligned offset",
+       [one](Writer& w) {
+         w.AddTensor("a", {1}, 0, one);
+         w.AddTensorEntry("b", {1}, 0, 4);
+       },
+       kDataLoss, "tensor b: at data offset 4, expected 32"},
+      {"overlap",
+       [one](Writer& w) {
+         w.AddTensor("a", {1}, 0, one);
+         w.AddTensorEntry("b", {1}, 0, 0);
+       },
+       kDataLoss, "at data offset 0, expected 32"},
+      {"gap",
+       [one](Writer& w) {
+         w.AddTensor("a", {1}, 0, one + std::string(40, '\0'));
+         w.AddTensor("b", {1}, 0, one);
+       },
+       kDataLoss, "at data offset 64, expected 32"},
       {"data cut off", [](Writer& w) { w.AddTensor("a", {100}, 0, "too few"); }, kDataLoss, "tensor a: 400 bytes"},
       {"exabytes in a small file", [](Writer& w) { w.AddTensorEntry("a", {1ull << 47}, 0, 0); }, kDataLoss, "tensor a"},
   };
@@ -234,47 +288,127 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
   const Case cases[] = {
       {"no architecture", [](Writer& w) { w.AddU32("a", 1); }, kDataLoss, "general.architecture is missing"},
       {"architecture a number", [](Writer& w) { w.AddU32("general.architecture", 1); }, kDataLoss, "expected string"},
-      {"qwen2", [](Writer& w) { w.AddString("general.architecture", "qwen2"); }, kUnimplemented, "architecture \"qwen2\""},
-      {"split", [&](Writer& w) { tiny(w); w.AddU32("split.count", 3); }, kUnimplemented, "split"},
-      {"experts", [&](Writer& w) { tiny(w); w.AddU32("llama.expert_count", 8); }, kUnimplemented, "experts"},
-      {"missing key", [](Writer& w) { w.AddString("general.architecture", "llama"); }, kDataLoss, "llama.embedding_length is missing"},
-      {"heads per layer", [](Writer& w) {
-         w.AddString("general.architecture", "llama"); w.AddI32s("llama.attention.head_count", {1, 2});
+      {"qwen2", [](Writer& w) { w.AddString("general.architecture", "qwen2"); }, kUnimplemented,
+       "architecture \"qwen2\""},
+      {"split",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddU32("split.count", 3);
+       },
+       kUnimplemented, "split"},
+      {"experts",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddU32("llama.expert_count", 8);
+       },
+       kUnimplemented, "experts"},
+      {"missing key", [](Writer& w) { w.AddString("general.architecture", "llama"); }, kDataLoss,
+       "llama.embedding_length is missing"},
+      {"heads per layer",
+       [](Writer& w) {
+         w.AddString("general.architecture", "llama");
+         w.AddI32s("llama.attention.head_count", {1, 2});
          w.AddU32("llama.embedding_length", 64);
-       }, kDataLoss, "llama.attention.head_count is of kind array of integers"},
-      {"heads 0", [](Writer& w) {
-         w.AddString("general.architecture", "llama"); w.AddU32("llama.attention.head_count", 0);
+       },
+       kDataLoss, "llama.attention.head_count is of kind array of integers"},
+      {"heads 0",
+       [](Writer& w) {
+         w.AddString("general.architecture", "llama");
+         w.AddU32("llama.attention.head_count", 0);
          w.AddU32("llama.embedding_length", 64);
-       }, kDataLoss, "llama.attention.head_count is 0"},
-      {"partial rotation", [&](Writer& w) { tiny(w); w.AddU32("llama.rope.dimension_count", 16); }, kUnimplemented, "partial rotation"},
-      {"yarn", [&](Writer& w) { tiny(w); w.AddString("llama.rope.scaling.type", "yarn"); }, kUnimplemented, "yarn"},
-      {"value size", [&](Writer& w) { tiny(w); w.AddU32("llama.attention.value_length", 16); }, kUnimplemented, "value_length 16"},
-      {"unknown tensor", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_qkv.weight", {64}, 0, row); }, kDataLoss,
-       "tensor blk.0.attn_qkv.weight"},
-      {"layer beyond", [&](Writer& w) { tiny(w); w.AddTensor("blk.1.attn_norm.weight", {64}, 0, row); }, kDataLoss,
-       "tensor blk.1.attn_norm.weight"},
-      {"layer with a leading zero", [&](Writer& w) { tiny(w); w.AddTensor("blk.00.attn_norm.weight", {64}, 0, row); }, kDataLoss,
-       "tensor blk.00"},
-      {"bias of a norm", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_norm.bias", {64}, 0, row); }, kDataLoss, "attn_norm.bias"},
-      {"rows that are no heads", [&](Writer& w) { tiny(w); w.AddTensor("blk.0.attn_q.weight", {64, 1}, 0, row); }, kDataLoss,
-       "1 rows do not divide into 2 heads"},
-      {"tokens missing", [&](Writer& w) { tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); }, kDataLoss, "tokenizer.ggml.tokens"},
-      {"scores of another length", [&](Writer& w) {
-         tiny(w); w.AddString("tokenizer.ggml.model", "llama"); w.AddStrings("tokenizer.ggml.tokens", {"a", "b", "c"});
+       },
+       kDataLoss, "llama.attention.head_count is 0"},
+      {"partial rotation",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddU32("llama.rope.dimension_count", 16);
+       },
+       kUnimplemented, "partial rotation"},
+      {"yarn",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("llama.rope.scaling.type", "yarn");
+       },
+       kUnimplemented, "yarn"},
+      {"value size",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddU32("llama.attention.value_length", 16);
+       },
+       kUnimplemented, "value_length 16"},
+      {"unknown tensor",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddTensor("blk.0.attn_qkv.weight", {64}, 0, row);
+       },
+       kDataLoss, "tensor blk.0.attn_qkv.weight"},
+      {"layer beyond",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddTensor("blk.1.attn_norm.weight", {64}, 0, row);
+       },
+       kDataLoss, "tensor blk.1.attn_norm.weight"},
+      {"layer with a leading zero",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddTensor("blk.00.attn_norm.weight", {64}, 0, row);
+       },
+       kDataLoss, "tensor blk.00"},
+      {"bias of a norm",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddTensor("blk.0.attn_norm.bias", {64}, 0, row);
+       },
+       kDataLoss, "attn_norm.bias"},
+      {"rows that are no heads",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddTensor("blk.0.attn_q.weight", {64, 1}, 0, row);
+       },
+       kDataLoss, "1 rows do not divide into 2 heads"},
+      {"tokens missing",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("tokenizer.ggml.model", "gpt2");
+       },
+       kDataLoss, "tokenizer.ggml.tokens"},
+      {"scores of another length",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("tokenizer.ggml.model", "llama");
+         w.AddStrings("tokenizer.ggml.tokens", {"a", "b", "c"});
          w.AddF32s("tokenizer.ggml.scores", {1});
-       }, kDataLoss, "tokenizer.ggml.scores has 1 elements, expected 3"},
-      {"token type 7", [&](Writer& w) {
-         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddStrings("tokenizer.ggml.tokens", {"a"});
+       },
+       kDataLoss, "tokenizer.ggml.scores has 1 elements, expected 3"},
+      {"token type 7",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("tokenizer.ggml.model", "gpt2");
+         w.AddStrings("tokenizer.ggml.tokens", {"a"});
          w.AddI32s("tokenizer.ggml.token_type", {7});
-       }, kDataLoss, "token_type holds 7"},
-      {"eos beyond the vocabulary", [&](Writer& w) {
-         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddStrings("tokenizer.ggml.tokens", {"a"});
+       },
+       kDataLoss, "token_type holds 7"},
+      {"eos beyond the vocabulary",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("tokenizer.ggml.model", "gpt2");
+         w.AddStrings("tokenizer.ggml.tokens", {"a"});
          w.AddU32("tokenizer.ggml.eos_token_id", 1);
-       }, kDataLoss, "eos_token_id is 1, the vocabulary has 1 tokens"},
-      {"tokens not strings", [&](Writer& w) {
-         tiny(w); w.AddString("tokenizer.ggml.model", "gpt2"); w.AddI32s("tokenizer.ggml.tokens", {1});
-       }, kDataLoss, "expected array of strings"},
-      {"template a number", [&](Writer& w) { tiny(w); w.AddU32("tokenizer.chat_template", 1); }, kDataLoss, "tokenizer.chat_template"},
+       },
+       kDataLoss, "eos_token_id is 1, the vocabulary has 1 tokens"},
+      {"tokens not strings",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddString("tokenizer.ggml.model", "gpt2");
+         w.AddI32s("tokenizer.ggml.tokens", {1});
+       },
+       kDataLoss, "expected array of strings"},
+      {"template a number",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddU32("tokenizer.chat_template", 1);
+       },
+       kDataLoss, "tokenizer.chat_template"},
   };
   for (const Case& c : cases) {
     Writer writer;
@@ -318,7 +452,7 @@ TEST(GgufModel, ScaleThatIsNotFiniteIsDataLoss) {
   Writer writer;
   AddTinyLlamaMetadata(writer);
   std::string blocks(4 * 2 * 20, '\0');  // Q4_1 [4, 64]
-  blocks[2 * 40 + 20 + 3] = 0x7c;         // the minimum of row 2's second block: infinity
+  blocks[2 * 40 + 20 + 3] = 0x7c;        // the minimum of row 2's second block: infinity
   writer.AddTensor("output.weight", {64, 4}, 3, blocks);
   const std::string bytes = writer.Finish();
   absl::StatusOr<GgufModel> model = Open(bytes);
@@ -410,8 +544,8 @@ TEST(GgufModel, OpensSmolLm2) {
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(model->weights->tensors().size(), 272u);
   EXPECT_EQ(model->weights->Find("model.embed_tokens.weight")->scheme.weight, WeightFormat::kInt8);
-  for (const char* part : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
-                           "mlp.up_proj", "mlp.down_proj"}) {
+  for (const char* part : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                           "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
     const std::string name = std::string("model.layers.29.") + part + ".weight";
     const TensorInfo* info = model->weights->Find(name);
     ASSERT_NE(info, nullptr) << name;

@@ -14,7 +14,8 @@ constexpr absl::StatusCode kUnimplemented = absl::StatusCode::kUnimplemented;
 
 // The smallest config.json, changed by `patch` (a merge patch: null removes a key).
 std::string Config(const char* patch = "{}") {
-  Json config = Json::parse(R"({"architectures":["LlamaForCausalLM"],"vocab_size":32,"hidden_size":64,"intermediate_size":96,
+  Json config =
+      Json::parse(R"({"architectures":["LlamaForCausalLM"],"vocab_size":32,"hidden_size":64,"intermediate_size":96,
     "num_hidden_layers":2,"num_attention_heads":4})");
   config.merge_patch(Json::parse(patch));
   return config.dump();
@@ -53,7 +54,8 @@ TEST(LlamaConfig, ReadsWhatIsGiven) {
 }
 
 TEST(LlamaConfig, RopeInEverySpelling) {
-  const char* linear[] = {R"({"rope_scaling":{"type":"linear","factor":4}})", R"({"rope_scaling":{"rope_type":"linear","factor":4.0}})",
+  const char* linear[] = {R"({"rope_scaling":{"type":"linear","factor":4}})",
+                          R"({"rope_scaling":{"rope_type":"linear","factor":4.0}})",
                           R"({"rope_parameters":{"rope_type":"linear","factor":4.0,"rope_theta":10000.0}})"};
   for (const char* patch : linear) {
     const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(Config(patch));
@@ -61,11 +63,13 @@ TEST(LlamaConfig, RopeInEverySpelling) {
     EXPECT_EQ(config->rope_scaling.kind, RopeScaling::Kind::kLinear) << patch;
     EXPECT_EQ(config->rope_scaling.factor, 4.0f) << patch;
   }
-  const absl::StatusOr<LlamaConfig> plain = ParseLlamaConfig(Config(R"({"rope_parameters":{"rope_type":"default","rope_theta":250000}})"));
+  const absl::StatusOr<LlamaConfig> plain =
+      ParseLlamaConfig(Config(R"({"rope_parameters":{"rope_type":"default","rope_theta":250000}})"));
   ASSERT_TRUE(plain.ok()) << plain.status();
   EXPECT_EQ(plain->rope_scaling.kind, RopeScaling::Kind::kNone);
   EXPECT_EQ(plain->rope_theta, 250000.0f);
-  const absl::StatusOr<LlamaConfig> llama3 = ParseLlamaConfig(Config(R"({"rope_scaling":{"factor":32.0,"high_freq_factor":4.0,
+  const absl::StatusOr<LlamaConfig> llama3 =
+      ParseLlamaConfig(Config(R"({"rope_scaling":{"factor":32.0,"high_freq_factor":4.0,
       "low_freq_factor":1.0,"original_max_position_embeddings":8192,"rope_type":"llama3"}})"));
   ASSERT_TRUE(llama3.ok()) << llama3.status();
   EXPECT_EQ(llama3->rope_scaling.kind, RopeScaling::Kind::kLlama3);
@@ -167,9 +171,10 @@ TEST(GenerationConfig, SamplesAsTransformersDoes) {
 }
 
 TEST(GenerationConfig, RefusesBadValues) {
-  for (const char* text : {"[]", R"({"do_sample":1})", R"({"do_sample":true,"temperature":-1})", R"({"do_sample":true,"top_p":0})",
-                           R"({"do_sample":true,"top_p":1.5})", R"({"do_sample":true,"top_k":-1})", R"({"do_sample":true,"min_p":2})",
-                           R"({"eos_token_id":{}})"}) {
+  for (const char* text :
+       {"[]", R"({"do_sample":1})", R"({"do_sample":true,"temperature":-1})", R"({"do_sample":true,"top_p":0})",
+        R"({"do_sample":true,"top_p":1.5})", R"({"do_sample":true,"top_k":-1})", R"({"do_sample":true,"min_p":2})",
+        R"({"eos_token_id":{}})"}) {
     EXPECT_EQ(ParseGenerationConfig(text).status().code(), kInvalid) << text;
   }
 }

@@ -48,7 +48,8 @@ std::string TestName(std::string text) {
 
 class TinyLlama : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
-// All arithmetic of both sides is f32 over the same weights, so only the order of sums differs: 1e-4 of the largest logit.
+// All arithmetic of both sides is f32 over the same weights, so only the order of sums differs: 1e-4 of the largest
+// logit.
 TEST_P(TinyLlama, LogitsEqualTransformers) {
   const auto& [name, backend] = GetParam();
   auto golden = testing::ReadGoldenTensors(kGoldens + name + "/golden.safetensors");
@@ -68,13 +69,14 @@ TEST_P(TinyLlama, LogitsEqualTransformers) {
 INSTANTIATE_TEST_SUITE_P(
     All, TinyLlama,
     ::testing::Combine(::testing::Values("gqa1_f32", "gqa2_bf16_tied", "gqa4_f16", "gqa8_bf16", "head_dim20_given",
-                                         "head_dim48_given", "head_dim80_given", "head_dim20_derived", "head_dim48_derived",
-                                         "head_dim80_derived", "rope_linear", "rope_llama3", "rope_parameters", "biases",
-                                         "sharded"),
+                                         "head_dim48_given", "head_dim80_given", "head_dim20_derived",
+                                         "head_dim48_derived", "head_dim80_derived", "rope_linear", "rope_llama3",
+                                         "rope_parameters", "biases", "sharded"),
                        ::testing::Values("reference", "cpu")),
     [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
 
-// GGUF as llama.cpp's converter writes it: permuted q/k, block types, rope factors; goldens from the gguf package's values.
+// GGUF as llama.cpp's converter writes it: permuted q/k, block types, rope factors; goldens from the gguf package's
+// values.
 class TinyGguf : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
 TEST_P(TinyGguf, LogitsEqualTransformers) {
@@ -93,10 +95,11 @@ TEST_P(TinyGguf, LogitsEqualTransformers) {
   EXPECT_GT(sequences, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TinyGguf,
-                         ::testing::Combine(::testing::Values("mixed_tied_gpt2", "rope_linear_spm", "untied_rope_freqs_gpt2"),
-                                            ::testing::Values("reference", "cpu")),
-                         [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    All, TinyGguf,
+    ::testing::Combine(::testing::Values("mixed_tied_gpt2", "rope_linear_spm", "untied_rope_freqs_gpt2"),
+                       ::testing::Values("reference", "cpu")),
+    [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
 
 class TinyLlamaScheme : public ::testing::TestWithParam<std::string> {};
 
@@ -155,7 +158,8 @@ TEST(LlamaTest, GroupThatDoesNotFitFallsBackAndIsReported) {
 }
 
 TEST(LlamaTest, PlanEqualsWhatTheLoadedModelHolds) {
-  for (const char* scheme : {"", "int8_weight_only", "int4_weight_only,group_size=32", "int8_dynamic_activation_int8_weight"}) {
+  for (const char* scheme :
+       {"", "int8_weight_only", "int4_weight_only,group_size=32", "int8_dynamic_activation_int8_weight"}) {
     for (const char* backend : {"reference", "cpu"}) {
       LoadSpec spec = F32Spec();
       spec.weights = scheme;

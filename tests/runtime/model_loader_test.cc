@@ -15,9 +15,9 @@
 namespace quantd {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::SafetensorsWriter;
 using testing::TempDir;
-using ::testing::HasSubstr;
 
 constexpr int64_t kHidden = 32, kFeedForward = 48, kVocab = 20, kLayers = 2;
 
@@ -98,7 +98,8 @@ class ModelLoaderTest : public ::testing::Test {
 };
 
 TEST_F(ModelLoaderTest, WhatRunsIsWhatWasPlanned) {
-  for (const char* weights : {"", "bf16", "int8_weight_only", "int4_weight_only", "int8_dynamic_activation_int8_weight"}) {
+  for (const char* weights :
+       {"", "bf16", "int8_weight_only", "int4_weight_only", "int8_dynamic_activation_int8_weight"}) {
     for (KvFormat kv : {KvFormat::kF32, KvFormat::kInt8}) {
       spec_.weights = weights;
       spec_.keys = spec_.values = kv;
@@ -170,7 +171,8 @@ TEST_F(ModelLoaderTest, UnusedTensorIsDataLossButForTheHarmless) {
   EXPECT_TRUE(Load().ok());
   tensors.push_back({"model.layers.0.self_attn.q_norm.weight", {16}});
   Write(Config(), Weights(tensors));
-  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.0.self_attn.q_norm.weight: the model does not use this tensor");
+  ExpectRefused(absl::StatusCode::kDataLoss,
+                "model.layers.0.self_attn.q_norm.weight: the model does not use this tensor");
 }
 
 TEST_F(ModelLoaderTest, WrongShapeIsDataLossThatNamesBoth) {
@@ -208,7 +210,10 @@ TEST_F(ModelLoaderTest, SpecOutOfRangeIsInvalidArgument) {
   };
   const Case cases[] = {
       {"quantization scheme \"int3\"", [](LoadSpec& s) { s.weights = "int3"; }},
-      {"quantization scheme \"nf4\"", [](LoadSpec& s) { s.rules = {{"*", "nf4"}}; }},
+      {"quantization scheme \"nf4\"",
+       [](LoadSpec& s) {
+         s.rules = {{"*", "nf4"}};
+       }},
       {"kv_cache_bytes 100: one block of 32 tokens takes", [](LoadSpec& s) { s.kv_cache_bytes = 100; }},
       {"kv_cache_bytes -1", [](LoadSpec& s) { s.kv_cache_bytes = -1; }},
       {"max_context 1: expected at least 2", [](LoadSpec& s) { s.max_context = 1; }},

@@ -46,7 +46,8 @@ class ParamLoaderTest : public ::testing::Test {
     recipe_ = QuantRecipe::Parse("", rules).value();
     return ParamLoader(store_, recipe_, *backend_, {MemoryComponent::kWeights, 1}, DType::kF32, hooks_, params_);
   }
-  std::unique_ptr<Backend> backend_ = CreateBackend("cpu", BackendOptions{.threads = 2, .dry_run = false, .isa = ""}).value();
+  std::unique_ptr<Backend> backend_ =
+      CreateBackend("cpu", BackendOptions{.threads = 2, .dry_run = false, .isa = ""}).value();
   FakeStore store_;
   QuantRecipe recipe_;
   LoadHooks hooks_;
@@ -69,13 +70,15 @@ TEST_F(ParamLoaderTest, RequantizedTableHasEveryRow) {
   ASSERT_TRUE(backend_->Synchronize().ok());
   for (int64_t i = 0; i < count; ++i) {
     DequantizeRow(stored.view(), ids[static_cast<size_t>(i)], want.data());
-    EXPECT_EQ(std::vector<float>(got.begin() + i * kK, got.begin() + (i + 1) * kK), want) << "row " << ids[static_cast<size_t>(i)];
+    EXPECT_EQ(std::vector<float>(got.begin() + i * kK, got.begin() + (i + 1) * kK), want)
+        << "row " << ids[static_cast<size_t>(i)];
   }
 }
 
 TEST_F(ParamLoaderTest, PartsOfDifferentSchemesStandSideBySide) {
   constexpr int64_t kK = 64;
-  for (const char* name : {"q.weight", "k.weight", "v.weight"}) store_.Add(name, Weights(name[0] == 'q' ? 40 : 24, kK, "f32"));
+  for (const char* name : {"q.weight", "k.weight", "v.weight"})
+    store_.Add(name, Weights(name[0] == 'q' ? 40 : 24, kK, "f32"));
   Workspace workspace(backend_->Allocate(1 << 20, {}).value());
   std::vector<float> x(static_cast<size_t>(3 * kK));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 11) / 8 - 0.5f;

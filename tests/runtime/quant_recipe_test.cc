@@ -38,7 +38,8 @@ TEST(QuantRecipeTest, DefaultAppliesToLinearsAndNotToGatherTables) {
 }
 
 TEST(QuantRecipeTest, TiedTableIsInt8UnderInt4) {
-  QuantRecipe::Choice choice = Parse("int4_weight_only,group_size=64").Choose("model.embed_tokens", WeightRole::kTiedTable, 64, kStored);
+  QuantRecipe::Choice choice =
+      Parse("int4_weight_only,group_size=64").Choose("model.embed_tokens", WeightRole::kTiedTable, 64, kStored);
   EXPECT_EQ(choice.scheme.weight, WeightFormat::kInt8);
   EXPECT_EQ(choice.reason, "tied table: int8 for int4");
 }

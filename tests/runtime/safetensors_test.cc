@@ -12,14 +12,16 @@
 namespace quantd {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::SafetensorsBytes;
 using testing::SafetensorsWriter;
 using testing::TempDir;
-using ::testing::HasSubstr;
 constexpr absl::StatusCode kDataLoss = absl::StatusCode::kDataLoss;
 constexpr absl::StatusCode kUnimplemented = absl::StatusCode::kUnimplemented;
 
-absl::StatusOr<SafetensorsFile> Parse(const std::string& bytes) { return ParseSafetensors(*MemorySource("x.safetensors", bytes)); }
+absl::StatusOr<SafetensorsFile> Parse(const std::string& bytes) {
+  return ParseSafetensors(*MemorySource("x.safetensors", bytes));
+}
 
 std::string Zeros(size_t bytes) { return std::string(bytes, '\0'); }
 
@@ -83,7 +85,8 @@ TEST(Safetensors, AcceptsMetadataPaddingAndAnyOrder) {
 // A tensor that begins at an odd byte is unusual and harmless: its bytes are read, not mapped.
 TEST(Safetensors, AcceptsATensorAtAnOddByte) {
   const absl::StatusOr<SafetensorsFile> file = Parse(SafetensorsBytes(
-      R"({"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})", Zeros(6)));
+      R"({"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+      Zeros(6)));
   EXPECT_TRUE(file.ok()) << file.status();
 }
 
@@ -133,12 +136,18 @@ std::vector<BadFile> BadFiles() {
       {"comment", header("{/**/}"), kDataLoss, "byte "},
       {"10,000 objects deep", header(nested), kDataLoss, "unknown member"},
       {"10,000 arrays deep", Entry("{\"shape\":" + std::string(10000, '[')), kDataLoss, "an array is not expected"},
-      {"tensor twice", SafetensorsBytes("{\"t\":" + good + ",\"t\":" + two + "}", Zeros(8)), kDataLoss, "\"t\" is there twice"},
-      {"tensor twice by escape", SafetensorsBytes("{\"t\":" + good + ",\"\\u0074\":" + two + "}", Zeros(8)), kDataLoss, "twice"},
-      {"dtype twice", Entry(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})"), kDataLoss, "dtype twice"},
-      {"shape twice", Entry(R"({"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,4]})"), kDataLoss, "shape twice"},
-      {"offsets twice", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"data_offsets":[0,4]})"), kDataLoss, "data_offsets twice"},
-      {"unknown member", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]})"), kDataLoss, "\"strides\""},
+      {"tensor twice", SafetensorsBytes("{\"t\":" + good + ",\"t\":" + two + "}", Zeros(8)), kDataLoss,
+       "\"t\" is there twice"},
+      {"tensor twice by escape", SafetensorsBytes("{\"t\":" + good + ",\"\\u0074\":" + two + "}", Zeros(8)), kDataLoss,
+       "twice"},
+      {"dtype twice", Entry(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})"), kDataLoss,
+       "dtype twice"},
+      {"shape twice", Entry(R"({"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,4]})"), kDataLoss,
+       "shape twice"},
+      {"offsets twice", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"data_offsets":[0,4]})"), kDataLoss,
+       "data_offsets twice"},
+      {"unknown member", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]})"), kDataLoss,
+       "\"strides\""},
       {"__metadata__ twice", header(R"({"__metadata__":{},"__metadata__":{}})"), kDataLoss, "twice"},
       {"metadata key twice", header(R"({"__metadata__":{"a":"1","a":"2"}})"), kDataLoss, "__metadata__ \"a\": twice"},
       {"metadata null", header(R"({"__metadata__":null})"), kDataLoss, "__metadata__: null"},
@@ -149,33 +158,51 @@ std::vector<BadFile> BadFiles() {
       {"no dtype", Entry(R"({"shape":[1],"data_offsets":[0,4]})"), kDataLoss, "tensor t: no dtype"},
       {"no shape", Entry(R"({"dtype":"F32","data_offsets":[0,4]})"), kDataLoss, "tensor t: no shape"},
       {"no offsets", Entry(R"({"dtype":"F32","shape":[1]})"), kDataLoss, "tensor t: no data_offsets"},
-      {"unknown dtype", Entry(R"({"dtype":"F128","shape":[1],"data_offsets":[0,16]})", 16), kDataLoss, "unknown dtype \"F128\""},
+      {"unknown dtype", Entry(R"({"dtype":"F128","shape":[1],"data_offsets":[0,16]})", 16), kDataLoss,
+       "unknown dtype \"F128\""},
       {"lower-case dtype", Entry(R"({"dtype":"f32","shape":[1],"data_offsets":[0,4]})"), kDataLoss, "unknown dtype"},
       {"dtype a number", Entry(R"({"dtype":1,"shape":[1],"data_offsets":[0,4]})"), kDataLoss, "dtype: a number"},
       {"I64", Entry(R"({"dtype":"I64","shape":[1],"data_offsets":[0,8]})", 8), kUnimplemented, "tensor t: dtype I64"},
       {"F8_E4M3", Entry(R"({"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]})"), kUnimplemented, "F8_E4M3"},
       {"half a byte", Entry(R"({"dtype":"F4","shape":[3],"data_offsets":[0,2]})", 2), kDataLoss, "end within a byte"},
       {"shape a number", Entry(R"({"dtype":"F32","shape":1,"data_offsets":[0,4]})"), kDataLoss, "shape: a number"},
-      {"negative size", Entry(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})"), kDataLoss, "shape: a negative number"},
+      {"negative size", Entry(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})"), kDataLoss,
+       "shape: a negative number"},
       {"fraction", Entry(R"({"dtype":"F32","shape":[1.0],"data_offsets":[0,4]})"), kDataLoss, "shape: a fraction"},
       {"size a string", Entry(R"({"dtype":"F32","shape":["1"],"data_offsets":[0,4]})"), kDataLoss, "shape: a string"},
-      {"size a boolean", Entry(R"({"dtype":"F32","shape":[true],"data_offsets":[0,4]})"), kDataLoss, "shape: a boolean"},
-      {"size of 2^49", Entry(R"({"dtype":"F32","shape":[562949953421312],"data_offsets":[0,4]})"), kDataLoss, "beyond 2^48"},
-      {"size of 2^64", Entry(R"({"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]})"), kDataLoss, "a fraction"},
-      {"product overflows", Entry(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]})"), kDataLoss, "beyond 2^48"},
-      {"product overflows beside a 0", Entry(R"({"dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0]})", 0),
-       kDataLoss, "beyond 2^48"},
-      {"5 dimensions", Entry(R"({"dtype":"F32","shape":[1,1,1,1,1],"data_offsets":[0,4]})"), kUnimplemented, "5 dimensions"},
-      {"65 dimensions", Entry("{\"dtype\":\"F32\",\"shape\":[1" + [] { std::string s; for (int i = 0; i < 64; ++i) s += ",1"; return s; }() +
-                              "],\"data_offsets\":[0,4]}"), kDataLoss, "more than 64 numbers"},
-      {"one offset", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})"), kDataLoss, "data_offsets has 1 numbers"},
-      {"three offsets", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4,8]})"), kDataLoss, "data_offsets has 3 numbers"},
+      {"size a boolean", Entry(R"({"dtype":"F32","shape":[true],"data_offsets":[0,4]})"), kDataLoss,
+       "shape: a boolean"},
+      {"size of 2^49", Entry(R"({"dtype":"F32","shape":[562949953421312],"data_offsets":[0,4]})"), kDataLoss,
+       "beyond 2^48"},
+      {"size of 2^64", Entry(R"({"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]})"), kDataLoss,
+       "a fraction"},
+      {"product overflows", Entry(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]})"), kDataLoss,
+       "beyond 2^48"},
+      {"product overflows beside a 0",
+       Entry(R"({"dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0]})", 0), kDataLoss, "beyond 2^48"},
+      {"5 dimensions", Entry(R"({"dtype":"F32","shape":[1,1,1,1,1],"data_offsets":[0,4]})"), kUnimplemented,
+       "5 dimensions"},
+      {"65 dimensions",
+       Entry("{\"dtype\":\"F32\",\"shape\":[1" +
+             [] {
+               std::string s;
+               for (int i = 0; i < 64; ++i) s += ",1";
+               return s;
+             }() +
+             "],\"data_offsets\":[0,4]}"),
+       kDataLoss, "more than 64 numbers"},
+      {"one offset", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})"), kDataLoss,
+       "data_offsets has 1 numbers"},
+      {"three offsets", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4,8]})"), kDataLoss,
+       "data_offsets has 3 numbers"},
       {"reversed", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"), kDataLoss, "reversed"},
-      {"offsets of 2^64-1", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551611,18446744073709551615]})"),
-       kDataLoss, "begins at data offset 18446744073709551611"},
+      {"offsets of 2^64-1",
+       Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551611,18446744073709551615]})"), kDataLoss,
+       "begins at data offset 18446744073709551611"},
       {"too few bytes for the shape", Entry(R"({"dtype":"F32","shape":[2],"data_offsets":[0,4]})"), kDataLoss,
        "4 bytes at data_offsets [0, 4], expected 8 for F32 [2]"},
-      {"overlap", SafetensorsBytes("{\"a\":" + good + ",\"b\":" + good + "}", Zeros(4)), kDataLoss, "expected 4 (overlap)"},
+      {"overlap", SafetensorsBytes("{\"a\":" + good + ",\"b\":" + good + "}", Zeros(4)), kDataLoss,
+       "expected 4 (overlap)"},
       {"gap", Entry(R"({"dtype":"F32","shape":[1],"data_offsets":[4,8]})", 8), kDataLoss, "expected 0 (gap)"},
       {"data cut off", Entry(good, 3), kDataLoss, "3 bytes of tensor data, expected 4 (cut off)"},
       {"data behind", Entry(good, 5), kDataLoss, "5 bytes of tensor data, expected 4 (trailing data)"},
@@ -203,7 +230,8 @@ TEST(Safetensors, RefusesEveryTruncation) {
   writer.AddBf16("b", std::vector<int64_t>{1}, std::vector<float>{1});
   const std::string bytes = writer.Finish();
   ASSERT_TRUE(Parse(bytes).ok());
-  for (size_t size = 0; size < bytes.size(); ++size) EXPECT_EQ(Parse(bytes.substr(0, size)).status().code(), kDataLoss) << size;
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_EQ(Parse(bytes.substr(0, size)).status().code(), kDataLoss) << size;
 }
 
 TEST(Safetensors, RefusesTooManyTensors) {
@@ -211,12 +239,14 @@ TEST(Safetensors, RefusesTooManyTensors) {
   for (int i = 0; i <= 1 << 18; ++i) {
     header += (i ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})";
   }
-  EXPECT_THAT(std::string(Parse(SafetensorsBytes(header + "}", "")).status().message()), HasSubstr("more than 262144 tensors"));
+  EXPECT_THAT(std::string(Parse(SafetensorsBytes(header + "}", "")).status().message()),
+              HasSubstr("more than 262144 tensors"));
 }
 
 TEST(SafetensorsIndex, Reads) {
   const auto index = ParseSafetensorsIndex(
-      R"({"metadata":{"total_size":8,"more":[{"a":[1,null]},2.5,"x",true,-1]},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})", "i");
+      R"({"metadata":{"total_size":8,"more":[{"a":[1,null]},2.5,"x",true,-1]},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})",
+      "i");
   ASSERT_TRUE(index.ok()) << index.status();
   EXPECT_EQ(index->size(), 2u);
   EXPECT_EQ(index->at("b"), "m-2.safetensors");
@@ -292,7 +322,8 @@ TEST_F(Sharded, SameTensorInTwoFiles) {
   both.AddF32("a", std::vector<int64_t>{1}, std::vector<float>{1});
   both.AddF32("b", std::vector<int64_t>{1}, std::vector<float>{1});
   folder_.Write("m-2.safetensors", both.Finish());
-  ExpectDataLoss(R"({"a":"m-1.safetensors","b":"m-2.safetensors"})", "tensor a: the index puts it into m-1.safetensors");
+  ExpectDataLoss(R"({"a":"m-1.safetensors","b":"m-2.safetensors"})",
+                 "tensor a: the index puts it into m-1.safetensors");
 }
 TEST_F(Sharded, CorruptFileIsNamed) {
   folder_.Write("m-2.safetensors", "short");
@@ -300,7 +331,8 @@ TEST_F(Sharded, CorruptFileIsNamed) {
 }
 TEST_F(Sharded, FolderInPlaceOfAFile) {
   std::filesystem::create_directory(folder_.path() + "/m-3.safetensors");
-  EXPECT_EQ(Open(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Open(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})").status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(SafetensorsFolder, PipeInPlaceOfTheFileIsRefusedAtOnce) {

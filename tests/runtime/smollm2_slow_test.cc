@@ -20,8 +20,9 @@ using testing::ModelHarness;
 
 const std::string kGoldens = std::string(QD_SOURCE_DIR) + "/tests/goldens/smollm2/";
 
-#define SKIP_WITHOUT_SMOLLM2() \
-  if (!testing::FileExists(testing::DemoModelPath())) GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it"
+#define SKIP_WITHOUT_SMOLLM2()                        \
+  if (!testing::FileExists(testing::DemoModelPath())) \
+  GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it"
 
 nlohmann::json Chats() {
   std::ifstream file(kGoldens + "chats.json");
@@ -51,7 +52,9 @@ TEST(SmolLm2, ChatPromptsEncodeAsTransformersDoes) {
   ASSERT_TRUE(codec.ok()) << codec.status();
   for (const auto& chat : Chats()) {
     ChatTemplateInput input;
-    for (const auto& m : chat["messages"]) input.messages.push_back({.role = m["role"], .content = m["content"], .tool_calls = {}, .tool_call_id = {}, .name = {}});
+    for (const auto& m : chat["messages"])
+      input.messages.push_back(
+          {.role = m["role"], .content = m["content"], .tool_calls = {}, .tool_call_id = {}, .name = {}});
     auto prompt = (*codec)->EncodeChat(input);
     ASSERT_TRUE(prompt.ok()) << prompt.status();
     EXPECT_EQ(prompt->ids, chat["prompt_ids"].get<std::vector<int32_t>>()) << prompt->rendered;
@@ -60,8 +63,8 @@ TEST(SmolLm2, ChatPromptsEncodeAsTransformersDoes) {
   }
 }
 
-// f32 on both sides, the same weights: the order of sums is all that differs. The best token is equal wherever its margin is
-// not a near-tie (0.1), so the greedy answers are equal up to the first one.
+// f32 on both sides, the same weights: the order of sums is all that differs. The best token is equal wherever its
+// margin is not a near-tie (0.1), so the greedy answers are equal up to the first one.
 TEST(SmolLm2, F32LogitsAndGreedyAnswersEqualTransformers) {
   SKIP_WITHOUT_SMOLLM2();
   auto harness = OpenSmolLm2(DType::kF32, KvFormat::kF32);
@@ -130,7 +133,8 @@ TEST(SmolLm2, Bf16LogitsAreNearTransformers) {
       ++count;
     }
   });
-  std::printf("worst error %.3f of the largest logit, rms %.3f\n", worst, std::sqrt(squares / static_cast<double>(count)));
+  std::printf("worst error %.3f of the largest logit, rms %.3f\n", worst,
+              std::sqrt(squares / static_cast<double>(count)));
   EXPECT_LE(worst, 0.03);
   EXPECT_LE(std::sqrt(squares / static_cast<double>(count)), 0.1);
 }

@@ -1,4 +1,5 @@
-// A step of a real model allocates nothing, whatever its scheme, cache and activations: Plan made all the room there is.
+// A step of a real model allocates nothing, whatever its scheme, cache and activations: Plan made all the room there
+// is.
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -32,7 +33,11 @@ struct Batch {
     rows.push_back(static_cast<int32_t>(ids.size()) - 1);
     for (int32_t b = 0; b < kBlocksASequence; ++b) tables.push_back(b);
     SamplingRow row;
-    row.params = {.temperature = rows.size() % 2 == 0 ? 0.0f : 0.8f, .top_k = 20, .top_p = 0.9f, .min_p = 0.01f, .seed = rows.size()};
+    row.params = {.temperature = rows.size() % 2 == 0 ? 0.0f : 0.8f,
+                  .top_k = 20,
+                  .top_p = 0.9f,
+                  .min_p = 0.01f,
+                  .seed = rows.size()};
     row.suppressed_ids = suppressed;
     sampling.push_back(row);
   }

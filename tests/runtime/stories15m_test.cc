@@ -16,8 +16,9 @@ namespace {
 
 using testing::ModelHarness;
 
-#define SKIP_WITHOUT_STORIES() \
-  if (!testing::FileExists(testing::SharedPath("data/stories15M/golden.json"))) GTEST_SKIP() << "data: no stories15M beside the checkout"
+#define SKIP_WITHOUT_STORIES()                                                  \
+  if (!testing::FileExists(testing::SharedPath("data/stories15M/golden.json"))) \
+  GTEST_SKIP() << "data: no stories15M beside the checkout"
 
 std::unique_ptr<ModelHarness> OpenStories(const std::string& weights, DType activations, KvFormat kv) {
   LoadSpec spec;
@@ -34,8 +35,8 @@ std::string ReadFile(const std::string& path) {
   return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
 }
 
-// Teacher-forced: each step's five best logits within `tolerance` of the step's largest |logit|, and the best token equal
-// wherever the margin is at least 0.3. The goldens have four decimals, so 5e-5 comes on top.
+// Teacher-forced: each step's five best logits within `tolerance` of the step's largest |logit|, and the best token
+// equal wherever the margin is at least 0.3. The goldens have four decimals, so 5e-5 comes on top.
 void CheckGolden(ModelHarness& harness, double tolerance) {
   nlohmann::json golden = nlohmann::json::parse(ReadFile(testing::SharedPath("data/stories15M/golden.json")));
   int wide_margins = 0;
@@ -86,7 +87,8 @@ TEST(Stories15M, Bf16LogitsAreNearGolden) {
 
 // exp(mean negative log-likelihood) over the stories of the sample, each with BOS, in windows of 256 tokens.
 double Perplexity(ModelHarness& harness) {
-  const std::string text = ReadFile(testing::SharedPath("data/corpora/tinystories_sample.txt")), separator = "<|endoftext|>";
+  const std::string text = ReadFile(testing::SharedPath("data/corpora/tinystories_sample.txt")),
+                    separator = "<|endoftext|>";
   testing::Likelihood sum;
   for (size_t begin = 0; begin < text.size();) {
     size_t end = std::min(text.find(separator, begin), text.size());
@@ -123,12 +125,15 @@ TEST(Stories15M, QuantizationCostsLittlePerplexity) {
     KvFormat kv;
     double most;  // of the ratio to bf16
   };
-  for (const Row& row : {Row{"int8_weight_only", KvFormat::kBF16, 1.005}, Row{"int8_dynamic_activation_int8_weight", KvFormat::kBF16, 1.005},
-                         Row{"bf16", KvFormat::kInt8, 1.005}, Row{"int4_weight_only,group_size=32", KvFormat::kBF16, 1.08}}) {
+  for (const Row& row :
+       {Row{"int8_weight_only", KvFormat::kBF16, 1.005},
+        Row{"int8_dynamic_activation_int8_weight", KvFormat::kBF16, 1.005}, Row{"bf16", KvFormat::kInt8, 1.005},
+        Row{"int4_weight_only,group_size=32", KvFormat::kBF16, 1.08}}) {
     auto harness = OpenStories(row.weights, DType::kF32, row.kv);
     ASSERT_NE(harness, nullptr);
     const double perplexity = Perplexity(*harness);
-    std::printf("%-40s perplexity %.4f, ratio %.4f (KV %s)\n", row.weights, perplexity, perplexity / base, std::string(Name(row.kv)).c_str());
+    std::printf("%-40s perplexity %.4f, ratio %.4f (KV %s)\n", row.weights, perplexity, perplexity / base,
+                std::string(Name(row.kv)).c_str());
     EXPECT_LE(perplexity / base, row.most) << row.weights;
   }
 }

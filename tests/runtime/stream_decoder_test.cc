@@ -12,7 +12,8 @@ namespace {
 // Id i stands for parts[i]; the last id is special.
 class FakeTokenizer : public Tokenizer {
  public:
-  explicit FakeTokenizer(std::vector<std::string> parts, bool strips = false) : parts_(std::move(parts)), strips_(strips) {}
+  explicit FakeTokenizer(std::vector<std::string> parts, bool strips = false)
+      : parts_(std::move(parts)), strips_(strips) {}
   absl::Status Encode(std::span<const TextPiece>, std::vector<int32_t>&, std::vector<uint32_t>*) const override {
     return absl::UnimplementedError("not used here");
   }
@@ -69,8 +70,9 @@ TEST(StreamDecoder, InvalidBytesAreReplacedAsPythonDoes) {
 
 TEST(StreamDecoder, AnySplitOfAnyBytesEqualsTheWhole) {
   std::mt19937 random(7);
-  const std::vector<std::string> alphabet = {"a", " ", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf0", "\x9f", "\xe2",
-                                             "\x82", "\xed\xa0", "\xff", "\xc0", "\xf4\x90"};
+  const std::vector<std::string> alphabet = {"a",    " ",    "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+                                             "\xf0", "\x9f", "\xe2",     "\x82",         "\xed\xa0",
+                                             "\xff", "\xc0", "\xf4\x90"};
   for (int round = 0; round < 2000; ++round) {
     std::string bytes;
     for (int i = random() % 12; i > 0; --i) bytes += alphabet[random() % alphabet.size()];

@@ -1,4 +1,5 @@
-// The tokenizer against goldens of Hugging Face `tokenizers` (tools/oracle/make_tokenizer_goldens.py), and against bad files.
+// The tokenizer against goldens of Hugging Face `tokenizers` (tools/oracle/make_tokenizer_goldens.py), and against bad
+// files.
 #include "runtime/tokenizer.h"
 
 #include <algorithm>
@@ -21,8 +22,8 @@
 namespace quantd {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::FileExists;
+using ::testing::HasSubstr;
 using testing::SharedPath;
 using testing::SourcePath;
 
@@ -55,7 +56,8 @@ std::string Decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) 
 }
 
 void CheckGolden(const std::string& name) {
-  if (!FileExists(SharedPath("data/tokenizers/" + name))) GTEST_SKIP() << "data: the tokenizer of " << name << " is absent";
+  if (!FileExists(SharedPath("data/tokenizers/" + name)))
+    GTEST_SKIP() << "data: the tokenizer of " << name << " is absent";
   const auto tokenizer = LoadTokenizer(SharedPath("data/tokenizers/" + name));
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/" + name + ".json"));
@@ -109,7 +111,8 @@ TEST(Tokenizer, SpecialTokensAreFoundWithinOneTrustedStretchOnly) {
   EXPECT_EQ(Encode(*tokenizer, {{"<s>", false}}).size(), 3u);
   EXPECT_EQ(Encode(*tokenizer, {{"<s", true}, {">", false}}).size(), 3u);
   EXPECT_EQ(Encode(*tokenizer, {{"<", false}, {"s>", true}}).size(), 3u);
-  EXPECT_EQ(Encode(*tokenizer, {{"a", true}, {"b", false}}), std::vector<int32_t>{94}) << "merges cross the borders of pieces";
+  EXPECT_EQ(Encode(*tokenizer, {{"a", true}, {"b", false}}), std::vector<int32_t>{94})
+      << "merges cross the borders of pieces";
 }
 
 TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {
@@ -152,7 +155,8 @@ TEST(Tokenizer, APatternWithoutBoundIsResourceExhausted) {
             absl::StatusCode::kResourceExhausted);
 }
 
-// 16 times the text may take 16 times as long, times what the heap's log and the caches cost; a quadratic loop would take 256.
+// 16 times the text may take 16 times as long, times what the heap's log and the caches cost; a quadratic loop would
+// take 256.
 TEST(Tokenizer, AMegabyteWithoutASpaceTakesLinearithmicTime) {
   if (!FileExists(SharedPath("data/tokenizers"))) GTEST_SKIP() << "data: the tokenizers are absent";
   for (const char* name : {"llama2", "llama3"}) {
@@ -160,7 +164,8 @@ TEST(Tokenizer, AMegabyteWithoutASpaceTakesLinearithmicTime) {
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     const auto seconds = [&](size_t size, int rounds) {
       std::string text;
-      for (uint32_t x = 1; text.size() < size; x = x * 1664525 + 1013904223) text += static_cast<char>('a' + (x >> 24) % 26);
+      for (uint32_t x = 1; text.size() < size; x = x * 1664525 + 1013904223)
+        text += static_cast<char>('a' + (x >> 24) % 26);
       double best = std::numeric_limits<double>::infinity();
       for (int round = 0; round < rounds; ++round) {
         const auto begin = std::chrono::steady_clock::now();
@@ -202,18 +207,38 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
       {"no merges", [](Json& j) { j["model"]["merges"] = 3; }, kDataLoss, "model.merges"},
       {"merge of one", [](Json& j) { j["model"]["merges"] = {"ab"}; }, kDataLoss, "model.merges[0]"},
       {"merge of three", [](Json& j) { j["model"]["merges"] = {"a b c"}; }, kDataLoss, "model.merges[0]"},
-      {"merge of unknown", [](Json& j) { j["model"]["merges"] = {"a b", "b zz"}; }, kDataLoss, "model.merges[1]"},
-      {"merge to unknown", [](Json& j) { j["model"]["merges"] = Json::array({Json::array({"b", "a"})}); }, kDataLoss, "what they make is no token"},
-      {"merge of numbers", [](Json& j) { j["model"]["merges"] = {{1, 2}}; }, kDataLoss, "model.merges[0]"},
+      {"merge of unknown",
+       [](Json& j) {
+         j["model"]["merges"] = {"a b", "b zz"};
+       },
+       kDataLoss, "model.merges[1]"},
+      {"merge to unknown",
+       [](Json& j) {
+         j["model"]["merges"] = Json::array({Json::array({"b", "a"})});
+       },
+       kDataLoss, "what they make is no token"},
+      {"merge of numbers",
+       [](Json& j) {
+         j["model"]["merges"] = {{1, 2}};
+       },
+       kDataLoss, "model.merges[0]"},
       {"empty added", [](Json& j) { j["added_tokens"][0]["content"] = ""; }, kDataLoss, "added_tokens[0]"},
-      {"huge added", [](Json& j) { j["added_tokens"][0]["id"] = 1 << 30; }, kDataLoss, "added_tokens[0]: id 1073741824"},
+      {"huge added", [](Json& j) { j["added_tokens"][0]["id"] = 1 << 30; }, kDataLoss,
+       "added_tokens[0]: id 1073741824"},
       {"added without id", [](Json& j) { j["added_tokens"][0].erase("id"); }, kDataLoss, "added_tokens[0]: id -1"},
       {"added another's id", [](Json& j) { j["added_tokens"][0]["id"] = 5; }, kDataLoss, "the id is that of"},
-      {"added with flags of another kind", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }, kDataLoss, "lstrip is 1"},
-      {"normalizer", [](Json& j) { j["normalizer"] = {{"type", "NFKC"}}; }, kUnimplemented, "normalizer: 'NFKC'"},
+      {"added with flags of another kind", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }, kDataLoss,
+       "lstrip is 1"},
+      {"normalizer",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "NFKC"}};
+       },
+       kUnimplemented, "normalizer: 'NFKC'"},
       {"nested normalizer",
-       [](Json& j) { j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "Sequence"}}}}}; }, kUnimplemented,
-       "normalizer: 'Sequence'"},
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "Sequence"}}}}};
+       },
+       kUnimplemented, "normalizer: 'Sequence'"},
       {"long chain",
        [](Json& j) {
          j["normalizer"] = {{"type", "Sequence"},
@@ -221,24 +246,40 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
        },
        kDataLoss, "normalizer: 1000 steps"},
       {"empty replace",
-       [](Json& j) { j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}; }, kDataLoss,
-       "Replace of an empty text"},
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}};
+       },
+       kDataLoss, "Replace of an empty text"},
       {"replace bomb",
        [](Json& j) {
          j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'x')}};
        },
        kDataLoss, "normalizer"},
-      {"pre-tokenizer", [](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }, kUnimplemented, "UnicodeScripts"},
+      {"pre-tokenizer",
+       [](Json& j) {
+         j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+       },
+       kUnimplemented, "UnicodeScripts"},
       {"bad regex",
        [](Json& j) {
          j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}};
        },
        kUnimplemented, "split pattern '(a'"},
-      {"decoder", [](Json& j) { j["decoder"] = {{"type", "CTC"}}; }, kUnimplemented, "decoder: 'CTC'"},
-      {"post-processor", [](Json& j) { j["post_processor"] = {{"type", "Odd"}}; }, kUnimplemented, "post_processor: 'Odd'"},
+      {"decoder",
+       [](Json& j) {
+         j["decoder"] = {{"type", "CTC"}};
+       },
+       kUnimplemented, "decoder: 'CTC'"},
+      {"post-processor",
+       [](Json& j) {
+         j["post_processor"] = {{"type", "Odd"}};
+       },
+       kUnimplemented, "post_processor: 'Odd'"},
       {"template without text",
-       [](Json& j) { j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", Json::array()}}; }, kDataLoss,
-       "post_processor"},
+       [](Json& j) {
+         j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", Json::array()}};
+       },
+       kDataLoss, "post_processor"},
       {"template of an unknown token",
        [](Json& j) {
          j["post_processor"] = {{"type", "TemplateProcessing"},
@@ -304,7 +345,9 @@ std::string Varint(uint64_t value) {
   for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
   return out + static_cast<char>(value);
 }
-std::string Message(int number, const std::string& bytes) { return Varint(number << 3 | 2) + Varint(bytes.size()) + bytes; }
+std::string Message(int number, const std::string& bytes) {
+  return Varint(number << 3 | 2) + Varint(bytes.size()) + bytes;
+}
 std::string Number(int number, uint64_t value) { return Varint(number << 3) + Varint(value); }
 std::string Piece(const std::string& text, float score, int type) {
   std::string raw(4, '\0');
@@ -314,25 +357,26 @@ std::string Piece(const std::string& text, float score, int type) {
 const std::string kBpeSpec = Message(2, Number(3, 2)) + Message(3, Number(4, 0));
 
 TEST(Tokenizer, BadTokenizerModelGivesItsDocumentedError) {
-  const std::string good = Piece("<unk>", 0, 2) + Piece("<s>", 0, 3) + Piece("</s>", 0, 3) + Piece("a", -1, 1) + kBpeSpec;
+  const std::string good =
+      Piece("<unk>", 0, 2) + Piece("<s>", 0, 3) + Piece("</s>", 0, 3) + Piece("a", -1, 1) + kBpeSpec;
   ASSERT_TRUE(ParseSentencePieceModel(good, "").ok()) << ParseSentencePieceModel(good, "").status();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<std::pair<std::string, absl::StatusCode>> files = {
       {"", absl::StatusCode::kDataLoss},
-      {kBpeSpec, absl::StatusCode::kDataLoss},                                 // no pieces
-      {good + "\x0b", absl::StatusCode::kDataLoss},                            // a group
-      {good + "\x0a\xff\xff\xff\xff\x07", absl::StatusCode::kDataLoss},        // a length of 2 GiB
-      {good + std::string(11, '\xff'), absl::StatusCode::kDataLoss},           // a number without end
+      {kBpeSpec, absl::StatusCode::kDataLoss},                           // no pieces
+      {good + "\x0b", absl::StatusCode::kDataLoss},                      // a group
+      {good + "\x0a\xff\xff\xff\xff\x07", absl::StatusCode::kDataLoss},  // a length of 2 GiB
+      {good + std::string(11, '\xff'), absl::StatusCode::kDataLoss},     // a number without end
       {good + Piece("b", nan, 1), absl::StatusCode::kDataLoss},
       {good + Piece("b", 0, 7), absl::StatusCode::kDataLoss},
       {good + Piece("b", 0, 0), absl::StatusCode::kDataLoss},
-      {good + Piece("a", 0, 1), absl::StatusCode::kDataLoss},                  // twice
+      {good + Piece("a", 0, 1), absl::StatusCode::kDataLoss},  // twice
       {good + Piece("", 0, 1), absl::StatusCode::kDataLoss},
       {good + Piece("\xff", 0, 1), absl::StatusCode::kDataLoss},
       {good + Piece("<0xZZ>", 0, 6), absl::StatusCode::kDataLoss},
       {good + Piece(std::string(2000, 'b'), 0, 1), absl::StatusCode::kDataLoss},
-      {good + Message(2, Number(41, 99)), absl::StatusCode::kDataLoss},        // bos_id
-      {good + Message(2, Number(3, 1)), absl::StatusCode::kUnimplemented},     // unigram
+      {good + Message(2, Number(41, 99)), absl::StatusCode::kDataLoss},     // bos_id
+      {good + Message(2, Number(3, 1)), absl::StatusCode::kUnimplemented},  // unigram
       {good + Message(3, Message(2, "map")), absl::StatusCode::kUnimplemented},
       {good + Message(3, Number(4, 1)), absl::StatusCode::kUnimplemented},
   };
@@ -358,7 +402,8 @@ GgufVocab SmallGguf() {
 TEST(Tokenizer, GgufVocabularies) {
   const auto tokenizer = MakeGgufTokenizer(SmallGguf());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
-  EXPECT_EQ(Encode(**tokenizer, {{"ab12<s><u>", true}}), (std::vector<int32_t>{3, 4, 5, 0, 7})) << "smollm splits digits";
+  EXPECT_EQ(Encode(**tokenizer, {{"ab12<s><u>", true}}), (std::vector<int32_t>{3, 4, 5, 0, 7}))
+      << "smollm splits digits";
   EXPECT_THAT((*tokenizer)->prefix_ids(), ::testing::ElementsAre(0));
   GgufVocab gpt2 = SmallGguf();
   gpt2.pre = "gpt-2";
@@ -389,10 +434,14 @@ TEST(Tokenizer, BadGgufVocabulariesGiveTheirDocumentedError) {
   EXPECT_EQ(spoiled([](GgufVocab& v) { v.pre = "odd-bpe"; }).code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(spoiled([](GgufVocab& v) { v.model = "t5"; }).code(), absl::StatusCode::kUnimplemented);
   const std::vector<std::function<void(GgufVocab&)>> corrupt = {
-      [](GgufVocab& v) { v.tokens.clear(); },         [](GgufVocab& v) { v.token_types.pop_back(); },
-      [](GgufVocab& v) { v.token_types[0] = 9; },     [](GgufVocab& v) { v.bos_id = 8; },
-      [](GgufVocab& v) { v.eos_id = -2; },            [](GgufVocab& v) { v.tokens[2] = "a"; },
-      [](GgufVocab& v) { v.merges.push_back("ab"); }, [](GgufVocab& v) { v.merges.push_back("b a"); },
+      [](GgufVocab& v) { v.tokens.clear(); },
+      [](GgufVocab& v) { v.token_types.pop_back(); },
+      [](GgufVocab& v) { v.token_types[0] = 9; },
+      [](GgufVocab& v) { v.bos_id = 8; },
+      [](GgufVocab& v) { v.eos_id = -2; },
+      [](GgufVocab& v) { v.tokens[2] = "a"; },
+      [](GgufVocab& v) { v.merges.push_back("ab"); },
+      [](GgufVocab& v) { v.merges.push_back("b a"); },
       [](GgufVocab& v) { v.model = "llama"; },  // no scores
   };
   for (size_t i = 0; i < corrupt.size(); ++i) EXPECT_EQ(spoiled(corrupt[i]).code(), absl::StatusCode::kDataLoss) << i;

@@ -83,7 +83,8 @@ void CheckLlamaCppVectors(const Tokenizer& tokenizer, const std::string& stem) {
 }
 
 void CheckRoundTrip(const Tokenizer& tokenizer) {
-  for (const char* name : {"tinyshakespeare.txt", "tinystories_sample.txt", "wikitext-2-raw-test.txt", "wikitext-2-test.txt"}) {
+  for (const char* name :
+       {"tinyshakespeare.txt", "tinystories_sample.txt", "wikitext-2-raw-test.txt", "wikitext-2-test.txt"}) {
     const std::string text = ReadAll(SharedPath("data/corpora/") + name);
     ASSERT_FALSE(text.empty()) << name;
     EXPECT_TRUE(Decode(tokenizer, Encode(tokenizer, text, false)) == text) << name;

@@ -28,7 +28,8 @@ int64_t ResidentBytes() {
 }
 
 TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
-  if (!testing::FileExists(testing::DemoModelPath())) GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it";
+  if (!testing::FileExists(testing::DemoModelPath()))
+    GTEST_SKIP() << "data: no SmolLM2 in the cache; tools/fetch_demo_model.sh gets it";
   ModelRegistry::Hooks hooks;
   auto observer = std::make_shared<CountingObserver>();
   hooks.make_observer = [&](const std::string&) { return observer; };
@@ -70,7 +71,8 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
   EXPECT_EQ(info.memory.bytes, plan->use.bytes);
   EXPECT_EQ(blocks, plan->kv_blocks);
   const int64_t planned = plan->use.total(), tolerance = std::max<int64_t>(planned / 20, 8 << 20);
-  std::printf("planned %.1f MiB, resident growth %.1f MiB\n", static_cast<double>(planned) / (1 << 20), static_cast<double>(growth) / (1 << 20));
+  std::printf("planned %.1f MiB, resident growth %.1f MiB\n", static_cast<double>(planned) / (1 << 20),
+              static_cast<double>(growth) / (1 << 20));
   if (kShadowMemory) return;
   EXPECT_LE(std::abs(growth - planned), tolerance) << "growth " << growth << ", planned " << planned;
 }

@@ -21,9 +21,9 @@ TEST(FallbacksTest, LayersThatDifferByNumberShareALine) {
       Layer("model.layers.11.mlp.up_proj.weight", "bf16", "fallback: K 40"),
       Layer("lm_head.weight", "bf16", "fallback: K 56"),
   };
-  EXPECT_THAT(Fallbacks(layers), ::testing::ElementsAre("model.layers.*.mlp.up_proj.weight, 3 layers: bf16 (K 56)",
-                                                        "model.layers.11.mlp.up_proj.weight: bf16 (K 40)",
-                                                        "lm_head.weight: bf16 (K 56)"));
+  EXPECT_THAT(Fallbacks(layers),
+              ::testing::ElementsAre("model.layers.*.mlp.up_proj.weight, 3 layers: bf16 (K 56)",
+                                     "model.layers.11.mlp.up_proj.weight: bf16 (K 40)", "lm_head.weight: bf16 (K 56)"));
 }
 
 TEST(FallbacksTest, NumbersWithinANameStay) {

@@ -10,8 +10,8 @@ namespace quantd {
 std::atomic<int64_t> allocation_count{0};  // calls of operator new since the program began, on any thread
 }  // namespace quantd
 
-// Not inlined: g++ would see malloc meet delete and warn. The nothrow form (std::stable_sort's) is here too, or a sanitizer
-// would pair its own with our delete.
+// Not inlined: g++ would see malloc meet delete and warn. The nothrow form (std::stable_sort's) is here too, or a
+// sanitizer would pair its own with our delete.
 [[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   quantd::allocation_count.fetch_add(1, std::memory_order_relaxed);
   return std::malloc(size == 0 ? 1 : size);

@@ -74,7 +74,8 @@ class GgufWriter {
   std::string metadata_, table_, data_;
 };
 
-// Metadata of a llama: hidden 64, two heads of 32 and one KV head, feed-forward 96, one layer, vocabulary 4, no tokenizer.
+// Metadata of a llama: hidden 64, two heads of 32 and one KV head, feed-forward 96, one layer, vocabulary 4, no
+// tokenizer.
 inline void AddTinyLlamaMetadata(GgufWriter& writer, float epsilon = 1e-5f) {
   writer.AddString("general.architecture", "llama");
   writer.AddU32("llama.block_count", 1);

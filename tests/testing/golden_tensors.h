@@ -1,4 +1,5 @@
-// Tensors of a small safetensors file written by the scripts in tools/oracle, for tests. Aborts on a file it cannot read.
+// Tensors of a small safetensors file written by the scripts in tools/oracle, for tests. Aborts on a file it cannot
+// read.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,9 @@
 
 namespace quantd::testing {
 
-absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Open(const std::string& path, LoadSpec spec, int64_t max_tokens,
-                                                                 const std::string& backend, BackendOptions options) {
+absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Open(const std::string& path, LoadSpec spec,
+                                                                 int64_t max_tokens, const std::string& backend,
+                                                                 BackendOptions options) {
   auto harness = std::make_unique<ModelHarness>();
   QD_ASSIGN_OR_RETURN(harness->backend_, CreateBackend(backend, options));
   QD_ASSIGN_OR_RETURN(harness->checkpoint_, OpenCheckpoint(path));

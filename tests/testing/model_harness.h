@@ -16,7 +16,8 @@ class ModelHarness {
  public:
   // Room for `max_tokens` tokens of one sequence.
   static absl::StatusOr<std::unique_ptr<ModelHarness>> Open(const std::string& path, LoadSpec spec, int64_t max_tokens,
-                                                            const std::string& backend = "cpu", BackendOptions options = {});
+                                                            const std::string& backend = "cpu",
+                                                            BackendOptions options = {});
   // f32 [ids.size(), vocab]: the logits after each token, in steps of at most `chunk` tokens.
   std::vector<float> Logits(std::span<const int32_t> ids, int64_t chunk = kMostRows);
   int64_t vocab() const { return loaded_.model->shape().vocab_size; }

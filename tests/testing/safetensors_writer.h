@@ -29,9 +29,11 @@ class SafetensorsWriter {
  public:
   // `bytes` as the file is to hold them; `dtype` in the file's spelling: "F32", "BF16", …
   void Add(std::string_view name, std::string_view dtype, std::span<const int64_t> shape, std::string_view bytes) {
-    header_ += (header_.empty() ? "{\"" : ",\"") + std::string(name) + "\":{\"dtype\":\"" + std::string(dtype) + "\",\"shape\":[";
+    header_ += (header_.empty() ? "{\"" : ",\"") + std::string(name) + "\":{\"dtype\":\"" + std::string(dtype) +
+               "\",\"shape\":[";
     for (size_t i = 0; i < shape.size(); ++i) header_ += (i ? "," : "") + std::to_string(shape[i]);
-    header_ += "],\"data_offsets\":[" + std::to_string(data_.size()) + "," + std::to_string(data_.size() + bytes.size()) + "]}";
+    header_ += "],\"data_offsets\":[" + std::to_string(data_.size()) + "," +
+               std::to_string(data_.size() + bytes.size()) + "]}";
     data_ += bytes;
   }
   void AddF32(std::string_view name, std::span<const int64_t> shape, std::span<const float> values) {

@@ -1,12 +1,13 @@
-// What the machine can do, measured in the same run as the benchmark that is judged by it: shared hosts change by the minute.
+// What the machine can do, measured in the same run as the benchmark that is judged by it: shared hosts change by the
+// minute.
 #pragma once
 
 #include <immintrin.h>
 
+#include <sys/mman.h>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
-#include <sys/mman.h>
 #include <thread>
 #include <vector>
 
@@ -17,9 +18,9 @@ inline double Seconds() {
 }
 
 struct Ceilings {
-  double read_bytes_per_second = 0;   // DRAM, all threads, four streams a thread over huge pages
-  double f32_flops_per_second = 0;    // FMA on 256-bit vectors (2 operations each)
-  double int8_ops_per_second = 0;     // maddubs + madd + add on 256-bit vectors (2 operations a multiply-add)
+  double read_bytes_per_second = 0;  // DRAM, all threads, four streams a thread over huge pages
+  double f32_flops_per_second = 0;   // FMA on 256-bit vectors (2 operations each)
+  double int8_ops_per_second = 0;    // maddubs + madd + add on 256-bit vectors (2 operations a multiply-add)
 };
 
 namespace internal {
@@ -96,7 +97,8 @@ inline Ceilings Calibrate(int threads) {
   }
   volatile uint64_t sink = 0;
   for (int round = 0; round < 4; ++round) {
-    double s = internal::OnAllThreads(threads, [&](int t) { sink = internal::ReadAll(data[static_cast<size_t>(t)], kBytes); });
+    double s =
+        internal::OnAllThreads(threads, [&](int t) { sink = internal::ReadAll(data[static_cast<size_t>(t)], kBytes); });
     c.read_bytes_per_second = std::max(c.read_bytes_per_second, static_cast<double>(kBytes) * threads / s);
     constexpr int64_t kRounds = 4'000'000;
     s = internal::OnAllThreads(threads, [&](int) { sink = static_cast<uint64_t>(internal::FmaLoop(kRounds)); });

@@ -1,6 +1,8 @@
-// Prompt and decode rates of a model for each scheme, as fractions of what the machine reads and multiplies in the same run.
+// Prompt and decode rates of a model for each scheme, as fractions of what the machine reads and multiplies in the same
+// run.
 //   model_bench [MODEL] [--prompt N] [--decode N] [--threads N] [--kv bf16|int8] [SCHEME ...]
-// MODEL defaults to the demo model in the cache (tools/fetch_demo_model.sh). An empty scheme is the checkpoint as it is.
+// MODEL defaults to the demo model in the cache (tools/fetch_demo_model.sh). An empty scheme is the checkpoint as it
+// is.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +28,8 @@ struct Args {
 std::string DefaultModel() {
   auto env = [](const char* name) { return std::string(std::getenv(name) ? std::getenv(name) : ""); };
   std::string cache = env("QUANTD_CACHE");
-  if (cache.empty()) cache = (env("XDG_CACHE_HOME").empty() ? env("HOME") + "/.cache" : env("XDG_CACHE_HOME")) + "/quantd";
+  if (cache.empty())
+    cache = (env("XDG_CACHE_HOME").empty() ? env("HOME") + "/.cache" : env("XDG_CACHE_HOME")) + "/quantd";
   return cache + "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
@@ -35,16 +38,26 @@ Args Parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string a = argv[i];
     auto value = [&] { return std::string(i + 1 < argc ? argv[++i] : ""); };
-    if (a == "--prompt") args.prompt = std::stoll(value());
-    else if (a == "--decode") args.decode = std::stoll(value());
-    else if (a == "--threads") args.threads = std::stoi(value());
-    else if (a == "--kv") args.kv = ParseKvFormat(value()).value();
-    else if (args.model.empty()) args.model = a;
-    else args.schemes.push_back(a);
+    if (a == "--prompt")
+      args.prompt = std::stoll(value());
+    else if (a == "--decode")
+      args.decode = std::stoll(value());
+    else if (a == "--threads")
+      args.threads = std::stoi(value());
+    else if (a == "--kv")
+      args.kv = ParseKvFormat(value()).value();
+    else if (args.model.empty())
+      args.model = a;
+    else
+      args.schemes.push_back(a);
   }
   if (args.model.empty()) args.model = DefaultModel();
   if (args.schemes.empty()) {
-    args.schemes = {"", "bf16", "int8_weight_only", "int8_dynamic_activation_int8_weight", "int4_weight_only,group_size=32",
+    args.schemes = {"",
+                    "bf16",
+                    "int8_weight_only",
+                    "int8_dynamic_activation_int8_weight",
+                    "int4_weight_only,group_size=32",
                     "int4_weight_only,group_size=64"};
   }
   return args;
@@ -104,7 +117,8 @@ Rates Measure(LlmRunner& runner, const Args& args) {
     double batch_end = bench::Seconds();
     best.prompt_tokens = std::max(best.prompt_tokens, static_cast<double>(args.prompt) / (prompt_end - begin));
     best.decode_tokens = std::max(best.decode_tokens, static_cast<double>(args.decode) / (decode_end - prompt_end));
-    best.batch_tokens = std::max(best.batch_tokens, static_cast<double>(kBatch * (args.decode / 4)) / (batch_end - batch_begin));
+    best.batch_tokens =
+        std::max(best.batch_tokens, static_cast<double>(kBatch * (args.decode / 4)) / (batch_end - batch_begin));
   }
   return best;
 }
@@ -117,10 +131,11 @@ int Main(int argc, char** argv) {
   QD_CHECK(backend.ok());
   DeviceInfo device = (*backend)->device();
   bench::Ceilings before = bench::Calibrate(device.threads);
-  std::printf("%s, %s, %d threads; read %.1f GB/s, f32 %.0f GFLOP/s, int8 %.0f GOP/s (256-bit vectors)\n", device.name.c_str(),
-              device.isa.c_str(), device.threads, before.read_bytes_per_second / 1e9, before.f32_flops_per_second / 1e9,
-              before.int8_ops_per_second / 1e9);
-  std::printf("%-42s %9s %12s %9s %12s %12s %12s\n", "scheme", "MiB", "prompt tok/s", "of int8", "decode tok/s", "of read", "batch 8 tok/s");
+  std::printf("%s, %s, %d threads; read %.1f GB/s, f32 %.0f GFLOP/s, int8 %.0f GOP/s (256-bit vectors)\n",
+              device.name.c_str(), device.isa.c_str(), device.threads, before.read_bytes_per_second / 1e9,
+              before.f32_flops_per_second / 1e9, before.int8_ops_per_second / 1e9);
+  std::printf("%-42s %9s %12s %9s %12s %12s %12s\n", "scheme", "MiB", "prompt tok/s", "of int8", "decode tok/s",
+              "of read", "batch 8 tok/s");
   for (const std::string& scheme : args.schemes) {
     auto checkpoint = OpenCheckpoint(args.model);
     if (!checkpoint.ok()) {
@@ -143,8 +158,9 @@ int Main(int argc, char** argv) {
       bytes += static_cast<double>(line.bytes);
       weights += static_cast<double>(line.n * line.k);
     }
-    std::printf("%-42s %9.1f %12.1f %8.1f%% %12.1f %11.1f%% %12.1f\n", scheme.empty() ? "as the checkpoint is" : scheme.c_str(), bytes / (1 << 20),
-                rates.prompt_tokens, 100 * rates.prompt_tokens * 2 * weights / before.int8_ops_per_second, rates.decode_tokens,
+    std::printf("%-42s %9.1f %12.1f %8.1f%% %12.1f %11.1f%% %12.1f\n",
+                scheme.empty() ? "as the checkpoint is" : scheme.c_str(), bytes / (1 << 20), rates.prompt_tokens,
+                100 * rates.prompt_tokens * 2 * weights / before.int8_ops_per_second, rates.decode_tokens,
                 100 * rates.decode_tokens * bytes / before.read_bytes_per_second, rates.batch_tokens);
     std::fflush(stdout);
     (*loaded).runner.reset();
