@@ -52,7 +52,7 @@ class DeviceWeight {
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   int64_t bytes() const { return bytes_; }                   // of its buffers, padding included
-  std::string_view layout_id() const { return layout_id_; }  // names layout and version: "cpu.int4.n32.v1"
+  std::string_view layout_id() const { return layout_id_; }  // names layout and version: "cpu.int4.n16.v1"
 
  protected:
   DeviceWeight(QuantScheme scheme, int64_t n, int64_t k, std::string layout_id)
