@@ -134,8 +134,8 @@ int Main(int argc, char** argv) {
   std::printf("%s, %s, %d threads; read %.1f GB/s, f32 %.0f GFLOP/s, int8 %.0f GOP/s (256-bit vectors)\n",
               device.name.c_str(), device.isa.c_str(), device.threads, before.read_bytes_per_second / 1e9,
               before.f32_flops_per_second / 1e9, before.int8_ops_per_second / 1e9);
-  std::printf("%-42s %9s %12s %9s %12s %12s %12s\n", "scheme", "MiB", "prompt tok/s", "of int8", "decode tok/s",
-              "of read", "batch 8 tok/s");
+  std::printf("%-42s %9s %12s %9s %9s %12s %12s %12s\n", "scheme", "MiB", "prompt tok/s", "of int8", "of f32",
+              "decode tok/s", "of read", "batch 8 tok/s");
   for (const std::string& scheme : args.schemes) {
     auto checkpoint = OpenCheckpoint(args.model);
     if (!checkpoint.ok()) {
@@ -152,16 +152,20 @@ int Main(int argc, char** argv) {
       return 1;
     }
     Rates rates = Measure(*loaded->runner, args);
-    // Bytes that one decoded token reads and operations that it takes: every matrix once (a tied table as the head).
+    // A decoded token reads every matrix once (a tied table as the head). A prompt token multiplies with all but the
+    // table and the head, which only the last one of a step needs.
     double bytes = 0, weights = 0;
     for (const LayerReport& line : loaded->layers) {
       bytes += static_cast<double>(line.bytes);
-      weights += static_cast<double>(line.n * line.k);
+      const bool once = line.name == "model.embed_tokens.weight" || line.name == "lm_head.weight";
+      if (!once) weights += static_cast<double>(line.n * line.k);
     }
-    std::printf("%-42s %9.1f %12.1f %8.1f%% %12.1f %11.1f%% %12.1f\n",
+    const double prompt_ops = rates.prompt_tokens * 2 * weights;
+    std::printf("%-42s %9.1f %12.1f %8.1f%% %8.1f%% %12.1f %11.1f%% %12.1f\n",
                 scheme.empty() ? "as the checkpoint is" : scheme.c_str(), bytes / (1 << 20), rates.prompt_tokens,
-                100 * rates.prompt_tokens * 2 * weights / before.int8_ops_per_second, rates.decode_tokens,
-                100 * rates.decode_tokens * bytes / before.read_bytes_per_second, rates.batch_tokens);
+                100 * prompt_ops / before.int8_ops_per_second, 100 * prompt_ops / before.f32_flops_per_second,
+                rates.decode_tokens, 100 * rates.decode_tokens * bytes / before.read_bytes_per_second,
+                rates.batch_tokens);
     std::fflush(stdout);
     (*loaded).runner.reset();
   }
