@@ -274,7 +274,7 @@ TEST_F(ModelLoaderTest, LongestContextCostsNoMoreThanTheCacheHolds) {
 
 TEST_F(ModelLoaderTest, BlockTablesBeyondReasonAreRefused) {
   Write(Config(R"("max_position_embeddings":2147483647)"), Weights(Tensors()));
-  spec_.kv_cache_bytes = int64_t{1} << 45;
+  spec_.kv_cache_bytes = int64_t{1} << 42;
   spec_.max_sequences = spec_.max_batch_tokens = 4096;
   ExpectRefused(absl::StatusCode::kInvalidArgument, "with max_sequences 4096: block tables of more than");
 }
