@@ -36,10 +36,12 @@ int Run(bool json) {
         {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
         {"cpp-httplib", CPPHTTPLIB_VERSION},
         {"CLI11", CLI11_VERSION}}}};
-  if (json) {
-    std::puts(all.dump(2).c_str());
-    return kExitOk;
+  if (json) std::puts(all.dump(2).c_str());
+  if (!backend.ok()) {
+    std::fprintf(stderr, "error: %s\n", std::string(backend.status().message()).c_str());
+    return kExitRuntime;
   }
+  if (json) return kExitOk;
   std::printf("quantd %s (%s)\ncompiler: %s\ncpu: %s; isa in use %s, available",
               all["version"].get<std::string>().c_str(), all["commit"].get<std::string>().c_str(),
               all["compiler"].get<std::string>().c_str(), device.name.c_str(), device.isa.c_str());
@@ -49,7 +51,7 @@ int Run(bool json) {
     std::printf(" %s %s", name.c_str(), version.get<std::string>().c_str());
   }
   std::puts("");
-  return backend.ok() ? kExitOk : kExitRuntime;
+  return kExitOk;
 }
 
 }  // namespace
