@@ -40,7 +40,7 @@ void SetRanks(const std::vector<ScoredPiece>& pieces, BpeModel& model) {
     if (Merges(piece.type)) scores.push_back(piece.score);
   }
   std::ranges::sort(scores, std::greater());
-  scores.erase(std::ranges::unique(scores).begin(), scores.end());
+  scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
   for (size_t id = 0; id < pieces.size(); ++id) {
     if (!Merges(pieces[id].type)) continue;
     const auto rank = std::ranges::lower_bound(scores, pieces[id].score, std::greater()) - scores.begin();
