@@ -28,9 +28,6 @@ SchedulerOptions MakeSchedulerOptions(const LlmEngineOptions& options) {
 
 bool Contains(std::span<const int32_t> ids, int32_t id) { return std::ranges::find(ids, id) != ids.end(); }
 
-// Follows a change within about ten measurements.
-void Smooth(double& mean, double value) { mean = mean == 0 ? value : mean + (value - mean) / 10; }
-
 FinishReason ReasonOf(EndCause cause) {
   switch (cause) {
     case EndCause::kContextFull:
@@ -52,6 +49,10 @@ struct LlmEngine::Request {
         decoder(tokenizer,
                 {.skip_special_tokens = request.skip_special_tokens, .at_text_start = request.prompt_is_text_start}),
         stops(request.stopping.stop) {}
+  void EndHoldUp(TimePoint now) {
+    if (held_up_since) held_up += now - *held_up_since;
+    held_up_since.reset();
+  }
 
   LlmRequest request;  // its prompt is the scheduler's
   std::shared_ptr<LlmSink> sink;
@@ -62,6 +63,8 @@ struct LlmEngine::Request {
   Delta pending;
   std::optional<OutputEnd> end;  // set where the content ended the output
   std::optional<TimePoint> started;
+  std::optional<TimePoint> held_up_since;  // its reader is full
+  Duration held_up{};
   TimePoint last_token{};
   Timing timing;
 };
@@ -79,7 +82,8 @@ LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runne
       clock_(options.port.clock),
       port_(std::make_shared<LlmPort>(options.port, this)),
       runner_(std::move(runner)),
-      scheduler_(MakeSchedulerOptions(options)) {
+      scheduler_(MakeSchedulerOptions(options)),
+      queue_estimate_(options.port.limits.max_batch_tokens, options.port.limits.max_sequences) {
   const LlmLimits& limits = port_->limits();
   const size_t tokens = static_cast<size_t>(limits.max_batch_tokens);
   const size_t sequences = static_cast<size_t>(limits.max_sequences);
@@ -127,6 +131,7 @@ void LlmEngine::Cancel(SequenceId id) { Finish(scheduler_.On(Cancelled{id}), abs
 
 void LlmEngine::ReaderReady(SequenceId id) {
   scheduler_.On(quantd::ReaderReady{id});
+  if (const auto it = requests_.find(id); it != requests_.end()) it->second->EndHoldUp(clock_());
   Publish(clock_(), /*stepped=*/false);
 }
 
@@ -168,7 +173,7 @@ void LlmEngine::Run() {
     Finish(scheduler_.On(StepDone{.ok = false, .outputs = {}}), status);
     return;
   }
-  Smooth(seconds_per_token_, ToSeconds(took) / static_cast<double>(plan.tokens));
+  queue_estimate_.OnStep(plan.tokens, took);
   const int64_t sequences = static_cast<int64_t>(plan.sequences.size());
   const bool prefill = std::ranges::none_of(plan.sequences, [](const auto& s) { return s.tokens.size() == 1; });
   const StepPhase phase = plan.tokens == sequences ? StepPhase::kDecode
@@ -178,7 +183,7 @@ void LlmEngine::Run() {
   TakeTokens(plan, end);
   const Actions actions = scheduler_.On(StepDone{.ok = true, .outputs = outputs_});
   for (const Ended& ended : actions) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
-  Deliver(plan);
+  Deliver(plan, end);
   Publish(end, /*stepped=*/true);
 }
 
@@ -190,6 +195,7 @@ void LlmEngine::NotePlan(const StepPlan& plan, TimePoint now) {
     r.cached_tokens = s.cached_tokens;
     r.timing.queued = now - r.request.arrival;
     port_->LeaveQueue(r.prompt_tokens);
+    queue_estimate_.OnStarted(r.prompt_tokens, s.cached_tokens);
     observer.OnStarted(r.request.priority, r.timing.queued);
     if (s.looked_up) observer.OnPrefixLookup(r.prompt_tokens, s.cached_tokens);
   }
@@ -286,7 +292,7 @@ void LlmEngine::TakeText(Request& r, int32_t token) {
 }
 
 // To the readers of the step's sequences that have not ended. A delta without text waits for the text.
-void LlmEngine::Deliver(const StepPlan& plan) {
+void LlmEngine::Deliver(const StepPlan& plan, TimePoint now) {
   for (const PlannedSequence& s : plan.sequences) {
     const auto it = requests_.find(s.id);
     if (it == requests_.end()) continue;
@@ -294,7 +300,9 @@ void LlmEngine::Deliver(const StepPlan& plan) {
     if (r.pending.text.empty()) continue;
     if (static_cast<int64_t>(r.pending.token_ids.size()) < r.request.stream_interval) continue;
     const LlmSink::Flow flow = r.sink->OnDelta(std::exchange(r.pending, {}));
-    if (flow == LlmSink::Flow::kFull) scheduler_.On(ReaderBlocked{s.id});
+    if (flow == LlmSink::Flow::kReady) continue;
+    scheduler_.On(ReaderBlocked{s.id});
+    r.held_up_since = now;
   }
 }
 
@@ -312,7 +320,8 @@ void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
   r.timing.total = now - r.request.arrival;
   r.timing.preemptions = ended.preemptions;
   if (r.started) {
-    Smooth(service_seconds_, ToSeconds(now - *r.started));
+    r.EndHoldUp(now);
+    queue_estimate_.OnEnded(now - *r.started - r.held_up);
   } else {
     r.timing.queued = r.timing.total;
     port_->LeaveQueue(r.prompt_tokens);
@@ -382,11 +391,11 @@ void LlmEngine::Publish(TimePoint now, bool stepped) {
   load.blocks_used = blocks.used();
   load.blocks_cached = blocks.cached();
   load.blocks_free = blocks.free();
-  // A place becomes free every service time / max_sequences (Little's law); the prompts must be computed in any case.
-  const double places =
-      static_cast<double>(load.waiting) * service_seconds_ / static_cast<double>(port_->limits().max_sequences);
-  const double prompts = static_cast<double>(load.waiting_tokens) * seconds_per_token_;
-  load.estimated_queue_time = FromSeconds(std::max(places, prompts));
+  for (size_t p = 0; p < load.estimated_queue_time.size(); ++p) {
+    const Priority priority = static_cast<Priority>(p);
+    load.estimated_queue_time[p] = queue_estimate_.For(scheduler_.waiting(priority),
+                                                       scheduler_.waiting_tokens(priority), scheduler_.free_places());
+  }
   port_->Publish(load);
   port_->PublishWork(now, scheduler_.Peek(now).has_value(), stepped);
 
@@ -397,7 +406,7 @@ void LlmEngine::Publish(TimePoint now, bool stepped) {
   gauges.blocks_used = load.blocks_used;
   gauges.blocks_cached = load.blocks_cached;
   gauges.blocks_free = load.blocks_free;
-  gauges.estimated_queue_seconds = ToSeconds(load.estimated_queue_time);
+  gauges.estimated_queue_seconds = ToSeconds(load.estimated_queue_time.back());
   if (const auto oldest = scheduler_.oldest_waiting()) {
     gauges.oldest_waiting_seconds = std::max(0.0, ToSeconds(now - *oldest));
   }

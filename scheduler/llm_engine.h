@@ -15,6 +15,7 @@
 #include "scheduler/engine.h"
 #include "scheduler/llm_port.h"
 #include "scheduler/llm_scheduler.h"
+#include "scheduler/queue_estimate.h"
 
 namespace quantd {
 
@@ -55,7 +56,7 @@ class LlmEngine final : public Engine {
   void TakeTokens(const StepPlan& plan, TimePoint now);
   bool TakeToken(Request& r, int32_t token, TimePoint now);
   void TakeText(Request& r, int32_t token);
-  void Deliver(const StepPlan& plan);
+  void Deliver(const StepPlan& plan, TimePoint now);
   void Finish(std::span<const Ended> ended, const absl::Status& step);
   void Finish(const Ended& ended, const absl::Status& status);
   void FinishOutput(Request& r, const Ended& ended);
@@ -70,8 +71,7 @@ class LlmEngine final : public Engine {
   LlmScheduler scheduler_;
   absl::flat_hash_map<SequenceId, std::unique_ptr<Request>> requests_;
   std::vector<Farewell> farewells_;
-  double service_seconds_ = 0;    // from first step to end, smoothed; 0 = not measured
-  double seconds_per_token_ = 0;  // of steps, smoothed; 0 = not measured
+  QueueEstimate queue_estimate_;
 
   // The step's inputs, sized once so that nothing is allocated between Plan and the end of Step.
   std::vector<int32_t> token_ids_, positions_, seq_starts_, block_tables_, logit_rows_;

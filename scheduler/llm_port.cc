@@ -52,7 +52,7 @@ void RequestSignals::Deliver() {
   if (reader_ready_.exchange(false)) engine_->ReaderReady(id_);
 }
 
-absl::StatusOr<Reservation> LlmPort::Reserve(int64_t estimated_tokens) {
+absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, int64_t estimated_tokens) {
   estimated_tokens = std::max<int64_t>(estimated_tokens, 0);
   if (draining_) return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
   if (estimated_tokens > options_.limits.queue.max_waiting_tokens) {  // to try again would not help
@@ -64,6 +64,17 @@ absl::StatusOr<Reservation> LlmPort::Reserve(int64_t estimated_tokens) {
                     "too_large");
     }
     return Refuse(OverQueue(absl::StrCat("about ", estimated_tokens), options_.limits.queue), "too_large");
+  }
+  if (request.deadline) {
+    const Duration wait = load().estimated_queue_time[static_cast<size_t>(request.priority)];
+    const Duration left = *request.deadline - options_.clock();
+    if (left > Duration::zero() && wait > left) {  // else it is Submit that says it has expired
+      return Refuse(WithReason(absl::DeadlineExceededError(absl::StrCat(
+                                   "the deadline is ", ToSeconds(left), " s away, the queue about ", ToSeconds(wait),
+                                   " s long for priority ", ToAbsl(Name(request.priority)))),
+                               "CANNOT_MEET"),
+                    "deadline");
+    }
   }
   if (!TakeUpTo(waiting_requests_, 1, options_.limits.queue.max_waiting_requests)) {
     return Refuse(
@@ -233,7 +244,7 @@ bool LlmPort::TakeTokens(int64_t tokens) {
 
 // A second where nothing has been measured yet: long enough not to be a busy loop, short enough to be tried again.
 Duration LlmPort::RetryDelay() const {
-  const Duration estimate = load().estimated_queue_time;
+  const Duration estimate = load().estimated_queue_time.back();
   if (estimate <= Duration::zero()) return std::chrono::seconds(1);
   return std::clamp<Duration>(estimate, std::chrono::milliseconds(50), std::chrono::minutes(1));
 }

@@ -1,6 +1,7 @@
 #include "scheduler/llm_scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 
 #include "base/check.h"
@@ -340,10 +341,18 @@ const LlmScheduler::Sequence* LlmScheduler::Protected(TimePoint now) const {
   return first;
 }
 
-int64_t LlmScheduler::waiting() const {
+int64_t LlmScheduler::free_places() const {
+  return std::max<int64_t>(options_.max_sequences - static_cast<int64_t>(running_.size()), 0);
+}
+
+int64_t LlmScheduler::waiting(Priority worst) const {
   size_t n = 0;
-  for (const auto& queue : queues_) n += queue.size();
+  for (size_t p = 0; p <= static_cast<size_t>(worst); ++p) n += queues_[p].size();
   return static_cast<int64_t>(n);
+}
+
+int64_t LlmScheduler::waiting_tokens(Priority worst) const {
+  return std::accumulate(waiting_tokens_.begin(), waiting_tokens_.begin() + static_cast<int>(worst) + 1, int64_t{0});
 }
 
 std::optional<TimePoint> LlmScheduler::oldest_waiting() const {
@@ -357,12 +366,12 @@ std::optional<TimePoint> LlmScheduler::oldest_waiting() const {
 void LlmScheduler::Enqueue(Sequence& s) {
   s.state = Sequence::State::kWaiting;
   queues_[static_cast<size_t>(s.spec.priority)].insert({s.spec.arrival, s.spec.id, &s});
-  waiting_tokens_ += s.size();
+  waiting_tokens_[static_cast<size_t>(s.spec.priority)] += s.size();
 }
 
 void LlmScheduler::Dequeue(Sequence& s) {
   queues_[static_cast<size_t>(s.spec.priority)].erase({s.spec.arrival, s.spec.id, &s});
-  waiting_tokens_ -= s.size();
+  waiting_tokens_[static_cast<size_t>(s.spec.priority)] -= s.size();
 }
 
 void LlmScheduler::SetTimer(Sequence& s) {

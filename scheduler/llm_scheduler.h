@@ -167,8 +167,10 @@ class LlmScheduler {
   const BlockManager& blocks() const { return blocks_; }
   const SchedulerOptions& options() const { return options_; }
   int64_t running() const { return static_cast<int64_t>(running_.size() + paused_.size()); }
-  int64_t waiting() const;
-  int64_t waiting_tokens() const { return waiting_tokens_; }
+  int64_t free_places() const;  // of max_sequences
+  // Those of this priority and better ones.
+  int64_t waiting(Priority worst = Priority::kBatch) const;
+  int64_t waiting_tokens(Priority worst = Priority::kBatch) const;
   std::optional<TimePoint> oldest_waiting() const;
   size_t live() const { return sequences_.size(); }
 
@@ -210,8 +212,8 @@ class LlmScheduler {
   std::array<std::set<QueueKey>, kNumPriorities> queues_;  // by priority; within one, whoever is older has aged more
   std::vector<Sequence*> running_;  // hold blocks, reader ready; may exceed max_sequences when readers come back
   std::vector<Sequence*> paused_;   // reader full; with blocks or, once preempted, without
-  std::set<std::pair<TimePoint, SequenceId>> timers_;  // the next one of each sequence
-  int64_t waiting_tokens_ = 0;
+  std::set<std::pair<TimePoint, SequenceId>> timers_;     // the next one of each sequence
+  std::array<int64_t, kNumPriorities> waiting_tokens_{};  // by priority
   StepPlan plan_;
   bool in_step_ = false;
 };

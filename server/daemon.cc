@@ -18,6 +18,7 @@
 #include "base/strings.h"
 #include "quantd/v1/control.grpc.pb.h"
 #include "quantd/v1/diffusion.grpc.pb.h"
+#include "server/active_requests.h"
 #include "server/convert.h"
 #include "server/generation_service.h"
 #include "server/health_service.h"
@@ -112,7 +113,7 @@ class DaemonImpl final : public Daemon {
 
   absl::Status StartGrpc() {
     generation_ = std::make_unique<GenerationService>(
-        GenerateDeps{*registry_, *codec_pool_,
+        GenerateDeps{*registry_, *codec_pool_, active_,
                      [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},
         options_.outbox);
     models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots);
@@ -173,6 +174,7 @@ class DaemonImpl final : public Daemon {
   HealthService health_;
   v1::Diffusion::CallbackService diffusion_;  // not built: every RPC answers UNIMPLEMENTED
   v1::Control::CallbackService control_;      // likewise
+  ActiveRequests active_;
   std::unique_ptr<WorkPool> codec_pool_, plan_pool_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<ModelRegistry> registry_;

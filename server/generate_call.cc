@@ -50,13 +50,18 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
   }
   handle_ = *std::move(handle);
   if (!options_status_.ok()) return Fail(options_status_);
+  if (absl::Status status = deps_.active.Add(record_.id); !status.ok()) return Fail(status);
+  {
+    MutexLock lock(mutex_);
+    active_ = true;
+  }
   if (Expired()) return Fail(ExpiredError());
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
   if (!parsed.ok()) return Fail(parsed.status());
   parsed_ = *std::move(parsed);
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
-  absl::StatusOr<Reservation> reservation = handle_->Reserve(EstimatePromptTokens(proto));
+  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, EstimatePromptTokens(proto));
   if (!reservation.ok()) return Fail(reservation.status());
   reservation_ = *std::move(reservation);
   if (!deps_.codec_pool.Post([self = shared_from_this()] { self->Encode(); })) {
@@ -115,13 +120,23 @@ absl::Status GenerateCall::EncodePrompt() {
   return absl::OkStatus();
 }
 
+void GenerateCall::Leave() {
+  {
+    MutexLock lock(mutex_);
+    if (!std::exchange(active_, false)) return;
+  }
+  deps_.active.Remove(record_.id);
+}
+
 void GenerateCall::Fail(const absl::Status& status) {
+  Leave();
   handle_->RecordEnded(record_,
                        WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
   writer_.Close(status);
 }
 
 void GenerateCall::Cancel() {
+  Leave();  // at once: who gave up on a call may send it again
   if (record_.deadline.has_value() && IsTheDeadline(Now(), record_.arrival, *record_.deadline)) return;
   std::shared_ptr<RequestControl> control;
   {
@@ -174,6 +189,7 @@ void GenerateCall::OnOutputEnd(const OutputEnd& end) {
 }
 
 void GenerateCall::OnDone(const absl::Status& status, const Usage& usage, const Timing& timing) {
+  Leave();  // before the client can hear of the end
   if (status.ok()) {
     v1::GenerateEvent event;
     FillUsage(usage, *event.mutable_finished()->mutable_usage());

@@ -13,6 +13,7 @@
 #include "quantd/v1/generation.pb.h"
 #include "scheduler/engine_handle.h"
 #include "scheduler/model_registry.h"
+#include "server/active_requests.h"
 #include "server/convert.h"
 #include "server/work_pool.h"
 
@@ -29,6 +30,7 @@ class EventWriter {
 struct GenerateDeps {
   ModelRegistry& registry;
   WorkPool& codec_pool;
+  ActiveRequests& active;
   // A request that named no model that it could have: there is no handle to count it.
   std::function<void(const LlmRequest&, const absl::Status&)> on_unrouted;
 };
@@ -49,6 +51,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
   absl::Status EncodePrompt();
   bool Expired() const { return record_.deadline.has_value() && *record_.deadline <= Now(); }
   void Fail(const absl::Status& status);  // no sink has heard, or will hear, of this request
+  void Leave() QD_EXCLUDES(mutex_);       // its id is free for another request
 
   // LlmSink, on the worker thread.
   void OnAccepted(int64_t queue_position) override;
@@ -69,6 +72,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
   Mutex mutex_;
   std::shared_ptr<RequestControl> control_ QD_GUARDED_BY(mutex_);  // once submitted
   bool cancelled_ QD_GUARDED_BY(mutex_) = false, ready_ QD_GUARDED_BY(mutex_) = false;
+  bool active_ QD_GUARDED_BY(mutex_) = false;  // its id is taken
 };
 
 }  // namespace quantd

@@ -127,7 +127,7 @@ struct Metrics::Families {
   Family<Gauge>& waiting_tokens = NewGauge("quantd_waiting_tokens", "Prompt tokens of waiting requests.");
   Family<Gauge>& oldest_waiting = NewGauge("quantd_oldest_waiting_seconds", "Age of the oldest waiting request.");
   Family<Gauge>& estimated_queue =
-      NewGauge("quantd_estimated_queue_seconds", "How long a new request would wait, estimated.");
+      NewGauge("quantd_estimated_queue_seconds", "How long a new request of priority batch would wait, estimated.");
   Family<Gauge>& kv_usage = NewGauge("quantd_kv_cache_usage_ratio", "Used KV blocks by all KV blocks.");
   Family<Gauge>& kv_blocks =
       NewGauge("quantd_kv_blocks", "KV blocks in use, kept for their prefix (reclaimable), and free.");

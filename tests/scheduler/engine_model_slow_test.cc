@@ -66,7 +66,7 @@ class EngineModelTest : public ::testing::TestWithParam<Case> {
     std::vector<std::shared_ptr<RecordingSink>> sinks;
     for (const LlmRequest& r : requests) {
       sinks.push_back(std::make_shared<RecordingSink>());
-      auto place = engine.port()->Reserve(static_cast<int64_t>(r.prompt.size()));
+      auto place = engine.port()->Reserve(r, static_cast<int64_t>(r.prompt.size()));
       auto control = engine.port()->Submit(std::move(*place), r, sinks.back());
       EXPECT_TRUE(control.ok()) << control.status();
       for (auto& mail : mailbox->Take(TimePoint::min())) mail();

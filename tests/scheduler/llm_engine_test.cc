@@ -64,7 +64,7 @@ class LlmEngineTest : public testing::Test {
     return sink;
   }
   std::shared_ptr<RequestControl> Submit(LlmRequest request, const std::shared_ptr<RecordingSink>& sink) {
-    auto reservation = engine_->port()->Reserve(static_cast<int64_t>(request.prompt.size()));
+    auto reservation = engine_->port()->Reserve(request, static_cast<int64_t>(request.prompt.size()));
     EXPECT_TRUE(reservation.ok()) << reservation.status();
     auto control = engine_->port()->Submit(std::move(*reservation), std::move(request), sink);
     EXPECT_TRUE(control.ok()) << control.status();
@@ -383,7 +383,8 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
   Make(limits);
   LlmPort& port = *engine_->port();
   {
-    auto a = port.Reserve(60), b = port.Reserve(41), c = port.Reserve(40), d = port.Reserve(0), e = port.Reserve(0);
+    auto a = port.Reserve({}, 60), b = port.Reserve({}, 41), c = port.Reserve({}, 40), d = port.Reserve({}, 0),
+         e = port.Reserve({}, 0);
     EXPECT_TRUE(a.ok() && c.ok() && d.ok());
     EXPECT_EQ(b.status().code(), absl::StatusCode::kResourceExhausted);
     EXPECT_EQ(GetReason(b.status()), "TOKEN_BUDGET");
@@ -394,20 +395,66 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
   EXPECT_EQ(observer_->rejected["token_budget"], 1);
   EXPECT_EQ(observer_->rejected["queue_full"], 1);
   // All was given back; Submit corrects an estimate both ways.
-  auto much = port.Reserve(100);
+  auto much = port.Reserve({}, 100);
   ASSERT_TRUE(much.ok());
   auto sink = std::make_shared<RecordingSink>();
   ASSERT_TRUE(port.Submit(std::move(*much), Request(10, 1), sink).ok());
-  auto rest = port.Reserve(90);
+  auto rest = port.Reserve({}, 90);
   EXPECT_TRUE(rest.ok());
-  auto little = port.Reserve(0);
+  auto little = port.Reserve({}, 0);
   ASSERT_TRUE(little.ok());
   EXPECT_EQ(GetReason(port.Submit(std::move(*little), Request(1, 1), sink).status()), "TOKEN_BUDGET");
   rest = Reservation();
   Deliver();
   RunToTheEnd();
-  EXPECT_TRUE(port.Reserve(100).ok());  // it started, so its place is free
+  EXPECT_TRUE(port.Reserve({}, 100).ok());  // it started, so its place is free
   EXPECT_EQ(sink->done(), 1);
+}
+
+TEST_F(LlmEngineTest, ADeadlineThatTheQueueWillNotMeetIsRefusedAtTheDoor) {
+  LlmLimits limits = FakeLimits(100);
+  limits.max_sequences = 2;
+  Make(limits);
+  const auto reserve = [&](Priority priority, Duration until_deadline) {
+    LlmRequest r;
+    r.priority = priority;
+    r.deadline = now + until_deadline;
+    return engine_->port()->Reserve(r, 1).status();
+  };
+  runner_->after_step = [] { now += seconds(1); };
+  Submit(Request(1, 6));
+  RunToTheEnd();  // a service time of six seconds, so of three a place
+  for (int i = 0; i < 2; ++i) Submit(Request(1, 100));
+  engine_->Run();
+  EXPECT_TRUE(reserve(Priority::kStandard, milliseconds(1)).ok()) << "nobody waits";
+  for (int i = 0; i < 2; ++i) Submit(Request(1, 1));
+  const absl::Status refused = reserve(Priority::kStandard, milliseconds(5999));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(GetReason(refused), "CANNOT_MEET") << refused;
+  EXPECT_EQ(observer_->rejected["deadline"], 1);
+  EXPECT_TRUE(reserve(Priority::kStandard, seconds(6)).ok());
+  EXPECT_TRUE(reserve(Priority::kInteractive, milliseconds(1)).ok()) << "the others wait behind it";
+  EXPECT_EQ(GetReason(reserve(Priority::kBatch, milliseconds(5999))), "CANNOT_MEET");
+}
+
+TEST_F(LlmEngineTest, ASlowReadersTimeIsNoServiceTime) {
+  Make(FakeLimits(50));
+  auto slow = std::make_shared<RecordingSink>();
+  auto control = Submit(Request(1, 4), slow);
+  runner_->after_step = [] { now += seconds(1); };
+  slow->on_delta = [] { return LlmSink::Flow::kFull; };
+  RunToTheEnd();
+  now += seconds(1000);
+  slow->on_delta = nullptr;
+  control->ReaderReady();
+  Deliver();
+  RunToTheEnd();
+  ASSERT_EQ(slow->done(), 1);
+  for (int i = 0; i < 200; ++i) Submit(Request(1, 1));
+  const Duration wait = engine_->port()->load().estimated_queue_time.back();
+  const int64_t ahead = 200 - FakeLimits(50).max_sequences;
+  EXPECT_EQ(wait, seconds(4 * ahead) / FakeLimits(50).max_sequences);
+  RunToTheEnd();
 }
 
 TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
@@ -415,18 +462,18 @@ TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
   limits.queue.max_waiting_tokens = 100;
   Make(limits);
   LlmPort& port = *engine_->port();
-  const absl::Status more = port.Reserve(101).status(), most = port.Reserve(int64_t{1} << 40).status();
+  const absl::Status more = port.Reserve({}, 101).status(), most = port.Reserve({}, int64_t{1} << 40).status();
   EXPECT_EQ(more.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(GetReason(more), "EXCEEDS_CAPACITY");
   EXPECT_EQ(most.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(GetReason(most), "CONTEXT_TOO_LONG");
-  auto place = port.Reserve(1);
+  auto place = port.Reserve({}, 1);
   const absl::Status exact =
       port.Submit(std::move(*place), Request(101, 1), std::make_shared<RecordingSink>()).status();
   EXPECT_EQ(GetReason(exact), "EXCEEDS_CAPACITY");
   for (const absl::Status& status : {more, most, exact}) EXPECT_FALSE(GetRetryAfter(status));
   EXPECT_EQ(observer_->rejected["too_large"], 3);
-  EXPECT_TRUE(port.Reserve(100).ok()) << "all places were given back";
+  EXPECT_TRUE(port.Reserve({}, 100).ok()) << "all places were given back";
 }
 
 TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
@@ -434,7 +481,7 @@ TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   limits.max_context = 60;
   Make(limits);
   const auto submit = [&](LlmRequest r) {
-    auto place = engine_->port()->Reserve(0);
+    auto place = engine_->port()->Reserve({}, 0);
     return engine_->port()->Submit(std::move(*place), std::move(r), std::make_shared<RecordingSink>()).status();
   };
   EXPECT_EQ(GetReason(submit(Request(50, 11))), "CONTEXT_TOO_LONG");
@@ -450,7 +497,7 @@ TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   Deliver();
   RunToTheEnd();
   engine_->port()->StartDraining();
-  EXPECT_EQ(GetReason(engine_->port()->Reserve(1).status()), "DRAINING");
+  EXPECT_EQ(GetReason(engine_->port()->Reserve({}, 1).status()), "DRAINING");
 }
 
 // A config may claim any context; tables are as long as the pool.

@@ -59,7 +59,7 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
     request.stopping.max_new_tokens = 1;
     request.arrival = Now();
     auto sink = std::make_shared<RecordingSink>();
-    auto place = (*handle)->Reserve(tokens);
+    auto place = (*handle)->Reserve({}, tokens);
     ASSERT_TRUE(place.ok());
     ASSERT_TRUE((*handle)->Submit(*std::move(place), std::move(request), sink).ok());
     sink->Wait();

@@ -180,6 +180,35 @@ TEST_F(DaemonTest, CancelReachesTheEngine) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
+TEST_F(DaemonTest, AnIdInFlightIsRefusedUntilItsRequestEnds) {
+  v1::GenerateRequest request = TextRequest();
+  request.mutable_options()->set_request_id("mine");
+  grpc::ClientContext first, third, other;
+  auto reader = generation_->GenerateStream(&first, request);
+  Submitted s = handle_->Next();
+  const grpc::Status status = Refused(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(ReadDetails(status).reason, "REQUEST_EXISTS");
+  EXPECT_EQ(ReadDetails(status).fields[0].first, "options.request_id");
+  EXPECT_EQ(handle_->ended.size(), 1u) << "counted";
+
+  s.sink->OnDone(WithReason(absl::InternalError("x"), "NAN_LOGITS"), {}, {});
+  reader->Finish();
+  reader = generation_->GenerateStream(&third, request);
+  s = handle_->Next();
+  third.TryCancel();  // the engine has not heard of it yet when its client comes back
+  ASSERT_TRUE(s.control->cancelled.Wait());
+  auto again = generation_->GenerateStream(&other, request);
+  Submitted t = handle_->Next();
+  s.sink->OnDone(WithReason(absl::CancelledError("x"), "CLIENT"), {}, {});
+  EXPECT_EQ(Refused(request).error_code(), grpc::StatusCode::ALREADY_EXISTS) << "the end of one takes the other's id";
+  t.sink->OnDone(absl::OkStatus(), {}, {});
+  v1::GenerateEvent event;
+  EXPECT_TRUE(again->Read(&event) && event.has_finished());
+  EXPECT_TRUE(again->Finish().ok());
+  reader->Finish();
+}
+
 TEST_F(DaemonTest, DeadlineIsTheRequestsDeadline) {
   grpc::ClientContext context;
   const TimePoint before = Now();
@@ -224,6 +253,7 @@ TEST_F(DaemonTest, EveryErrorCarriesItsReason) {
       {absl::UnavailableError("m"), "DRAINING", Case::kReserve},
       {absl::InvalidArgumentError("m"), "CONTEXT_TOO_LONG", Case::kSubmit},
       {absl::FailedPreconditionError("m"), "EXCEEDS_CAPACITY", Case::kSubmit},
+      {absl::DeadlineExceededError("m"), "CANNOT_MEET", Case::kReserve},
       {absl::DeadlineExceededError("m"), "EXPIRED_IN_QUEUE", Case::kSubmit},
       {absl::DeadlineExceededError("m"), "EXPIRED_RUNNING", Case::kDone},
       {WithRetryAfter(absl::ResourceExhaustedError("m"), std::chrono::seconds(1)), "QUEUE_TIMEOUT", Case::kDone},

@@ -80,7 +80,7 @@ class FakeHandle final : public LlmHandle {
   const std::string& revision() const override { return revision_; }
   const LlmLimits& limits() const override { return limits_; }
   const TextCodec& codec() const override { return *codec_; }
-  absl::StatusOr<Reservation> Reserve(int64_t tokens) override {
+  absl::StatusOr<Reservation> Reserve(const LlmRequest&, int64_t tokens) override {
     MutexLock lock(mutex_);
     if (!reserve_status.ok()) return reserve_status;
     ++held_;

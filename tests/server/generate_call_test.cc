@@ -69,7 +69,8 @@ class CodecQueueTest : public ::testing::Test {
   Event held_, release_;
   RecordingWriter writer_;
   WorkPool pool_{1, 1};
-  GenerateDeps deps_{registry_, pool_, [](const LlmRequest&, const absl::Status&) {}};
+  ActiveRequests active_;
+  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}};
 };
 
 TEST_F(CodecQueueTest, ADeadlineThatPassesThereEndsTheRequestUntokenized) {

@@ -1,0 +1,24 @@
+// The ids of the requests that are in flight, of all models. Thread-safe.
+#pragma once
+
+#include <string>
+
+#include <absl/container/flat_hash_set.h>
+#include <absl/status/status.h>
+
+#include "base/mutex.h"
+
+namespace quantd {
+
+class ActiveRequests {
+ public:
+  // AlreadyExists REQUEST_EXISTS where a request of this id is in flight.
+  absl::Status Add(const std::string& id) QD_EXCLUDES(mutex_);
+  void Remove(const std::string& id) QD_EXCLUDES(mutex_);
+
+ private:
+  Mutex mutex_;
+  absl::flat_hash_set<std::string> ids_ QD_GUARDED_BY(mutex_);
+};
+
+}  // namespace quantd
