@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 
@@ -112,6 +113,9 @@ class DaemonImpl final : public Daemon {
   }
 
   absl::Status StartGrpc() {
+    // gRPC's runtime stays until the process ends: to take it down joins a poller that looks up every 10 s only, when a
+    // write was cut (gRPC 1.51, run_poller of tcp_posix.cc).
+    [[maybe_unused]] static const bool kKept = (grpc_init(), true);
     generation_ = std::make_unique<GenerationService>(
         GenerateDeps{*registry_, *codec_pool_, active_,
                      [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},

@@ -493,8 +493,8 @@ TEST_F(DaemonTest, ModelsAreListedAndPlanned) {
 
 class SlowReaderTest : public DaemonTest {
  protected:
-  // No flush time: a drain cuts what it did not wait for.
-  void SetUp() override { Start({.messages = 8, .bytes = 1 << 20}, {}); }
+  static constexpr Outbox::Limits kSmall{.messages = 8, .bytes = 1 << 20};
+  void SetUp() override { Start(kSmall); }
 };
 
 TEST_F(SlowReaderTest, PausesItsOwnSequenceAndLosesNothing) {
@@ -546,7 +546,7 @@ TEST_F(SlowReaderTest, ADrainWaitsForWhoStillReadsUnlessItIsCutShort) {
     EXPECT_TRUE(event.has_finished());
     EXPECT_EQ(got, kMessages);
     drain.join();
-    SetUp();
+    Start(kSmall, /*flush_time=*/{});  // it cuts what it does not wait for
   }
 }
 
