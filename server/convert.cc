@@ -184,10 +184,12 @@ absl::Status ParseOptions(const v1::RequestOptions& proto, LlmRequest& request) 
   if (proto.has_max_queue_time()) {
     const google::protobuf::Duration& d = proto.max_queue_time();
     constexpr int64_t kMaxSeconds = 30 * 86400;
-    if (d.seconds() < 0 || d.nanos() < 0 || d.nanos() > 999'999'999 || d.seconds() > kMaxSeconds) {
-      return Invalid("options.max_queue_time", "expected 0 to 30 days");
+    const Duration wait = std::chrono::seconds(std::clamp<int64_t>(d.seconds(), -1, kMaxSeconds + 1)) +
+                          std::chrono::nanoseconds(d.nanos());
+    if (d.nanos() < 0 || d.nanos() > 999'999'999 || wait <= Duration::zero() || d.seconds() > kMaxSeconds) {
+      return Invalid("options.max_queue_time", "expected more than 0 and at most 30 days");
     }
-    request.max_queue_time = std::chrono::seconds(d.seconds()) + std::chrono::nanoseconds(d.nanos());
+    request.max_queue_time = wait;
   }
   return absl::OkStatus();
 }
