@@ -61,6 +61,7 @@ class RequestControl {
  public:
   virtual ~RequestControl() = default;
   virtual void Cancel() = 0;
+  virtual void Expire() = 0;  // its deadline has passed by its client's clock
   virtual void ReaderReady() = 0;
 };
 
@@ -82,8 +83,8 @@ class LlmHandle {
   virtual absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation reservation, LlmRequest request,
                                                                  std::shared_ptr<LlmSink> sink) = 0;
   // A request whose end no sink heard (refused by Reserve or Submit, bad text, cancelled while tokenizing) is counted
-  // and logged through here by its caller, once; Reserve and Submit themselves only report OnRejected. So every request
-  // is counted once.
+  // and logged through here by its caller, once, as rejected too where that is its reason; Reserve and Submit count
+  // nothing. So every request is counted once.
   virtual void RecordEnded(const LlmRequest& request, const absl::Status& status) = 0;
   virtual EngineLoad load() const = 0;
 

@@ -23,6 +23,7 @@ SchedulerOptions MakeSchedulerOptions(const LlmEngineOptions& options) {
   o.block_tokens = static_cast<int>(limits.kv_block_tokens);
   o.ageing = options.ageing;
   o.max_preemptions = options.max_preemptions;
+  o.max_paused = limits.queue.max_waiting_requests;
   return o;
 }
 
@@ -128,6 +129,7 @@ void LlmEngine::Submit(LlmSubmission submission) {
 }
 
 void LlmEngine::Cancel(SequenceId id) { Finish(scheduler_.On(Cancelled{id}), absl::OkStatus()); }
+void LlmEngine::Expire(SequenceId id) { Finish(scheduler_.On(Expired{id}), absl::OkStatus()); }
 
 void LlmEngine::ReaderReady(SequenceId id) {
   scheduler_.On(quantd::ReaderReady{id});
@@ -301,8 +303,8 @@ void LlmEngine::Deliver(const StepPlan& plan, TimePoint now) {
     if (static_cast<int64_t>(r.pending.token_ids.size()) < r.request.stream_interval) continue;
     const LlmSink::Flow flow = r.sink->OnDelta(std::exchange(r.pending, {}));
     if (flow == LlmSink::Flow::kReady) continue;
-    scheduler_.On(ReaderBlocked{s.id});
     r.held_up_since = now;
+    for (const Ended& ended : scheduler_.On(ReaderBlocked{s.id})) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
   }
 }
 
@@ -372,6 +374,11 @@ absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const
       return WithRetryAfter(
           WithReason(absl::ResourceExhaustedError("max_queue_time passed before the first step"), "QUEUE_TIMEOUT"),
           port_->RetryDelay());
+    case EndCause::kSlowReader:
+      return WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                            "the stream was not read, for longer than ", scheduler_.options().max_paused,
+                            " others of this model")),
+                        "SLOW_READER");
     case EndCause::kNotFinite:
       return WithReason(absl::InternalError("the model's logits are not finite"), "NAN_LOGITS");
     case EndCause::kStepFailed:

@@ -38,6 +38,7 @@ class LlmEngine final : public Engine {
   // From the port's mail.
   void Submit(LlmSubmission submission);
   void Cancel(SequenceId id);
+  void Expire(SequenceId id);
   void ReaderReady(SequenceId id);
 
   void Tick(TimePoint now) override;

@@ -20,6 +20,16 @@ bool TakeUpTo(std::atomic<int64_t>& value, int64_t amount, int64_t limit) {
   return true;
 }
 
+// Under which label a request that never reached the engine counts as rejected; empty: it was at fault itself.
+std::string_view RejectedLabel(std::string_view reason) {
+  if (reason == "QUEUE_FULL") return "queue_full";
+  if (reason == "TOKEN_BUDGET") return "token_budget";
+  if (reason == "CONTEXT_TOO_LONG" || reason == "EXCEEDS_CAPACITY") return "too_large";
+  if (reason == "CANNOT_MEET" || reason == "EXPIRED_IN_QUEUE") return "deadline";
+  if (reason == "DRAINING") return "draining";
+  return "";
+}
+
 absl::Status OverQueue(const std::string& tokens, const QueueLimits& queue) {
   return WithReason(absl::FailedPreconditionError(absl::StrCat(
                         "prompt of ", tokens, " tokens can never fit into the queue's ", queue.max_waiting_tokens)),
@@ -49,51 +59,46 @@ void RequestSignals::Notify() {
 void RequestSignals::Deliver() {
   notified_ = false;  // before the flags are read: whoever sets one later posts anew
   if (cancelled_.exchange(false)) engine_->Cancel(id_);
+  if (expired_.exchange(false)) engine_->Expire(id_);
   if (reader_ready_.exchange(false)) engine_->ReaderReady(id_);
 }
 
 absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, int64_t estimated_tokens) {
   estimated_tokens = std::max<int64_t>(estimated_tokens, 0);
-  if (draining_) return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
+  if (draining_) return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
   if (estimated_tokens > options_.limits.queue.max_waiting_tokens) {  // to try again would not help
     if (estimated_tokens > options_.limits.max_context) {
-      return Refuse(WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of about ", estimated_tokens,
-                                                                       " tokens exceeds the context of ",
-                                                                       options_.limits.max_context)),
-                               "CONTEXT_TOO_LONG"),
-                    "too_large");
+      return WithReason(
+          absl::InvalidArgumentError(absl::StrCat("prompt of about ", estimated_tokens,
+                                                  " tokens exceeds the context of ", options_.limits.max_context)),
+          "CONTEXT_TOO_LONG");
     }
-    return Refuse(OverQueue(absl::StrCat("about ", estimated_tokens), options_.limits.queue), "too_large");
+    return OverQueue(absl::StrCat("about ", estimated_tokens), options_.limits.queue);
   }
   if (request.deadline) {
     const Duration wait = load().estimated_queue_time[static_cast<size_t>(request.priority)];
     const Duration left = *request.deadline - options_.clock();
     if (left > Duration::zero() && wait > left) {  // else it is Submit that says it has expired
-      return Refuse(WithReason(absl::DeadlineExceededError(absl::StrCat(
-                                   "the deadline is ", ToSeconds(left), " s away, the queue about ", ToSeconds(wait),
-                                   " s long for priority ", ToAbsl(Name(request.priority)))),
-                               "CANNOT_MEET"),
-                    "deadline");
+      return WithReason(absl::DeadlineExceededError(
+                            absl::StrCat("the deadline is ", ToSeconds(left), " s away, the queue about ",
+                                         ToSeconds(wait), " s long for priority ", ToAbsl(Name(request.priority)))),
+                        "CANNOT_MEET");
     }
   }
   if (!TakeUpTo(waiting_requests_, 1, options_.limits.queue.max_waiting_requests)) {
-    return Refuse(
-        WithRetryAfter(
-            WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                           "the queue holds its most of ", options_.limits.queue.max_waiting_requests, " requests")),
-                       "QUEUE_FULL"),
-            RetryDelay()),
-        "queue_full");
+    return WithRetryAfter(
+        WithReason(absl::ResourceExhaustedError(absl::StrCat("the queue holds its most of ",
+                                                             options_.limits.queue.max_waiting_requests, " requests")),
+                   "QUEUE_FULL"),
+        RetryDelay());
   }
   if (!TakeTokens(estimated_tokens)) {
     --waiting_requests_;
-    return Refuse(
-        WithRetryAfter(WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                                      "about ", estimated_tokens, " prompt tokens do not fit into the queue's ",
-                                      options_.limits.queue.max_waiting_tokens)),
-                                  "TOKEN_BUDGET"),
-                       RetryDelay()),
-        "token_budget");
+    return WithRetryAfter(WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                                         "about ", estimated_tokens, " prompt tokens do not fit into the queue's ",
+                                         options_.limits.queue.max_waiting_tokens)),
+                                     "TOKEN_BUDGET"),
+                          RetryDelay());
   }
   return Reservation(this, estimated_tokens);
 }
@@ -106,13 +111,11 @@ absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation rese
   const int64_t tokens = static_cast<int64_t>(request.prompt.size());
   const int64_t reserved = reservation.tokens();
   if (tokens > reserved && !TakeTokens(tokens - reserved)) {
-    return Refuse(
-        WithRetryAfter(
-            WithReason(absl::ResourceExhaustedError(absl::StrCat(tokens, " prompt tokens do not fit into the queue's ",
-                                                                 options_.limits.queue.max_waiting_tokens)),
-                       "TOKEN_BUDGET"),
-            RetryDelay()),
-        "token_budget");
+    return WithRetryAfter(
+        WithReason(absl::ResourceExhaustedError(absl::StrCat(tokens, " prompt tokens do not fit into the queue's ",
+                                                             options_.limits.queue.max_waiting_tokens)),
+                   "TOKEN_BUDGET"),
+        RetryDelay());
   }
   if (tokens < reserved) waiting_tokens_ -= reserved - tokens;
   Consume(reservation);
@@ -131,7 +134,7 @@ absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation rese
   if (draining_ || !options_.mailbox->Post(std::move(mail))) {
     Release(tokens);
     Finished();
-    return Refuse(WithReason(absl::UnavailableError("the model is draining"), "DRAINING"), "draining");
+    return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
   }
   return signals;
 }
@@ -154,34 +157,25 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
   }
   const int64_t wanted = prompt + std::max<int64_t>(request.stopping.max_new_tokens, 1);
   if (wanted > limits.max_context) {
-    return Refuse(WithReason(absl::InvalidArgumentError(absl::StrCat(
-                                 "prompt of ", prompt, " tokens and max_new_tokens of ",
-                                 request.stopping.max_new_tokens, " exceed the context of ", limits.max_context)),
-                             "CONTEXT_TOO_LONG"),
-                  "too_large");
+    return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", prompt, " tokens and max_new_tokens of ",
+                                                              request.stopping.max_new_tokens,
+                                                              " exceed the context of ", limits.max_context)),
+                      "CONTEXT_TOO_LONG");
   }
   if (wanted > limits.kv_blocks * limits.kv_block_tokens + 1) {
-    return Refuse(
-        WithReason(absl::FailedPreconditionError(absl::StrCat(
-                       "prompt of ", prompt, " tokens and max_new_tokens of ", request.stopping.max_new_tokens,
-                       " can never fit in the KV cache of ", limits.kv_blocks * limits.kv_block_tokens, " tokens")),
-                   "EXCEEDS_CAPACITY"),
-        "too_large");
+    return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                          "prompt of ", prompt, " tokens and max_new_tokens of ", request.stopping.max_new_tokens,
+                          " can never fit in the KV cache of ", limits.kv_blocks * limits.kv_block_tokens, " tokens")),
+                      "EXCEEDS_CAPACITY");
   }
   if (prompt > limits.queue.max_waiting_tokens) {
-    return Refuse(OverQueue(absl::StrCat(prompt), limits.queue), "too_large");
+    return OverQueue(absl::StrCat(prompt), limits.queue);
   }
   if (request.deadline && *request.deadline <= now) {
-    return Refuse(WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),
-                             "EXPIRED_IN_QUEUE"),
-                  "deadline");
+    return WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),
+                      "EXPIRED_IN_QUEUE");
   }
   return absl::OkStatus();
-}
-
-absl::Status LlmPort::Refuse(absl::Status status, std::string_view label) const {
-  options_.observer->OnRejected(label);
-  return status;
 }
 
 void LlmPort::RecordEnded(const LlmRequest& request, const absl::Status& status) {
@@ -193,6 +187,7 @@ void LlmPort::RecordEnded(const LlmRequest& request, const absl::Status& status)
   record.reason = reason;
   record.usage.prompt_tokens = static_cast<int64_t>(request.prompt.size());
   record.timing.total = std::max(Duration::zero(), options_.clock() - request.arrival);
+  if (const std::string_view label = RejectedLabel(reason); !label.empty()) options_.observer->OnRejected(label);
   options_.observer->OnEnded(record);
 }
 

@@ -18,7 +18,7 @@ class LlmEngine;
 
 using Clock = TimePoint (*)();
 
-// Cancel and reader-ready are flags here; a notice in the mailbox tells the worker to look. At most one notice is under
+// What may be said to a request is a flag here; a notice in the mailbox tells the worker to look. At most one notice is under
 // way.
 class RequestSignals final : public RequestControl, public std::enable_shared_from_this<RequestSignals> {
  public:
@@ -26,6 +26,10 @@ class RequestSignals final : public RequestControl, public std::enable_shared_fr
       : engine_(engine), mailbox_(std::move(mailbox)), id_(id) {}
   void Cancel() override {
     cancelled_ = true;
+    Notify();
+  }
+  void Expire() override {
+    expired_ = true;
     Notify();
   }
   void ReaderReady() override {
@@ -41,7 +45,7 @@ class RequestSignals final : public RequestControl, public std::enable_shared_fr
   LlmEngine* const engine_;  // touched by mail only, which runs while the engine lives
   const std::shared_ptr<Mailbox> mailbox_;
   const SequenceId id_;
-  std::atomic<bool> cancelled_{false}, reader_ready_{false}, notified_{false};
+  std::atomic<bool> cancelled_{false}, expired_{false}, reader_ready_{false}, notified_{false};
 };
 
 struct LlmSubmission {
@@ -90,7 +94,6 @@ class LlmPort final : public LlmHandle {
  private:
   void Release(int64_t tokens) override;
   absl::Status Check(const LlmRequest& request, TimePoint now) const;
-  absl::Status Refuse(absl::Status status, std::string_view label) const;
   bool TakeTokens(int64_t tokens);
 
   const LlmPortOptions options_;

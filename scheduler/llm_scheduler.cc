@@ -30,7 +30,7 @@ struct LlmScheduler::Sequence {
 
 LlmScheduler::LlmScheduler(const SchedulerOptions& options)
     : options_(options), blocks_(options.kv_blocks, options.block_tokens) {
-  QD_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.max_context > 1);
+  QD_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.max_context > 1 && options.max_paused > 0);
   plan_.sequences.reserve(static_cast<size_t>(options.max_sequences));
 }
 LlmScheduler::~LlmScheduler() = default;
@@ -52,8 +52,10 @@ Actions LlmScheduler::On(Event event) {
   };
   if (auto* cancelled = std::get_if<Cancelled>(&event)) {
     if (Sequence* s = find(cancelled->id)) End(*s, EndCause::kCancelled, actions);
+  } else if (auto* expired = std::get_if<Expired>(&event)) {
+    if (Sequence* s = find(expired->id)) Expire(*s, actions);
   } else if (auto* blocked = std::get_if<ReaderBlocked>(&event)) {
-    if (Sequence* s = find(blocked->id)) Block(*s);
+    if (Sequence* s = find(blocked->id)) Block(*s, actions);
   } else if (auto* ready = std::get_if<ReaderReady>(&event)) {
     if (Sequence* s = find(ready->id)) Unblock(*s);
   }
@@ -74,7 +76,7 @@ void LlmScheduler::Submit(SequenceSpec spec) {
   SetTimer(s);
 }
 
-void LlmScheduler::Block(Sequence& s) {
+void LlmScheduler::Block(Sequence& s, Actions& actions) {
   if (s.state == Sequence::State::kPaused) return;
   if (s.state == Sequence::State::kWaiting) {
     Dequeue(s);
@@ -83,6 +85,11 @@ void LlmScheduler::Block(Sequence& s) {
   }
   s.state = Sequence::State::kPaused;
   paused_.push_back(&s);
+  if (static_cast<int64_t>(paused_.size()) > options_.max_paused) End(*paused_.front(), EndCause::kSlowReader, actions);
+}
+
+void LlmScheduler::Expire(Sequence& s, Actions& actions) {
+  End(s, s.started ? EndCause::kExpiredRunning : EndCause::kExpiredInQueue, actions);
 }
 
 void LlmScheduler::Unblock(Sequence& s) {
@@ -103,7 +110,7 @@ Actions LlmScheduler::Tick(TimePoint now) {
     Sequence& s = *sequences_.at(timers_.begin()->second);
     const auto passed = [&](const std::optional<TimePoint>& t) { return t.has_value() && *t <= now; };
     if (passed(s.spec.deadline)) {
-      End(s, s.started ? EndCause::kExpiredRunning : EndCause::kExpiredInQueue, actions);
+      Expire(s, actions);
     } else if (!s.started && passed(s.spec.start_by)) {
       End(s, EndCause::kQueueTimeout, actions);
     } else {

@@ -16,7 +16,8 @@
 // is not full, so that somebody always finishes. After `max_preemptions` a request is admitted again only with all the
 // blocks that it can ever need, and is not a victim any more (slow readers excepted, at their own expense).
 //
-// A sequence whose reader is full keeps its blocks, is skipped by steps and takes no place among max_sequences.
+// A sequence whose reader is full keeps its blocks, is skipped by steps and takes no place among max_sequences. There may
+// be `max_paused` of them; the one that was not read for longest ends when one more comes.
 #pragma once
 
 #include <algorithm>
@@ -50,6 +51,7 @@ struct SchedulerOptions {
   int block_tokens = kKvBlockTokens;
   Duration ageing = std::chrono::seconds(10);
   int max_preemptions = 2;
+  int64_t max_paused = 256;
 
   // Most tokens of one sequence: the last one that is chosen is never computed, so it needs no place in the cache.
   int64_t max_sequence_tokens() const { return std::min(max_context, kv_blocks * block_tokens + 1); }
@@ -81,6 +83,9 @@ struct Submitted {
 struct Cancelled {
   SequenceId id = 0;
 };
+struct Expired {  // its deadline has passed by its client's clock
+  SequenceId id = 0;
+};
 struct ReaderBlocked {
   SequenceId id = 0;
 };
@@ -92,7 +97,7 @@ struct StepDone {
   std::span<const StepOutput> outputs;
 };
 // Events about a sequence that has ended are ignored.
-using Event = std::variant<Submitted, Cancelled, ReaderBlocked, ReaderReady, StepDone>;
+using Event = std::variant<Submitted, Cancelled, Expired, ReaderBlocked, ReaderReady, StepDone>;
 
 enum class EndCause : uint8_t {
   kStopped,
@@ -103,6 +108,7 @@ enum class EndCause : uint8_t {
   kExpiredInQueue,
   kExpiredRunning,
   kQueueTimeout,
+  kSlowReader,
   kNotFinite,
   kStepFailed,
 };
@@ -185,8 +191,9 @@ class LlmScheduler {
   };
 
   void Submit(SequenceSpec spec);
-  void Block(Sequence& s);
+  void Block(Sequence& s, Actions& actions);
   void Unblock(Sequence& s);
+  void Expire(Sequence& s, Actions& actions);
   void FinishStep(const StepDone& done, Actions& actions);
   void End(Sequence& s, EndCause cause, Actions& actions);
 
@@ -211,7 +218,7 @@ class LlmScheduler {
   absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::array<std::set<QueueKey>, kNumPriorities> queues_;  // by priority; within one, whoever is older has aged more
   std::vector<Sequence*> running_;  // hold blocks, reader ready; may exceed max_sequences when readers come back
-  std::vector<Sequence*> paused_;   // reader full; with blocks or, once preempted, without
+  std::vector<Sequence*> paused_;   // reader full, longest first; with blocks or, once preempted, without
   std::set<std::pair<TimePoint, SequenceId>> timers_;     // the next one of each sequence
   std::array<int64_t, kNumPriorities> waiting_tokens_{};  // by priority
   StepPlan plan_;

@@ -266,13 +266,12 @@ absl::StatusOr<std::shared_ptr<LlmHandle>> Registry::Find(std::string_view name)
   const std::string& found = entry.info.name;
   switch (entry.info.state) {
     case ModelState::kReady:
+    case ModelState::kDraining:  // its handle refuses, and counts
       return std::shared_ptr<LlmHandle>(entry.port);
     case ModelState::kLoading:
       return WithRetryAfter(
           WithReason(absl::UnavailableError(absl::StrCat("model ", found, " is loading")), "MODEL_LOADING"),
           std::chrono::seconds(1));
-    case ModelState::kDraining:
-      return WithReason(absl::UnavailableError(absl::StrCat("model ", found, " is draining")), "DRAINING");
     case ModelState::kFailed:
       break;
   }

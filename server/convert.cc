@@ -424,7 +424,7 @@ void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_b
   for (std::string& line : Fallbacks(plan.layers)) proto.add_fallbacks(std::move(line));
 }
 
-absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto) {
+absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view own_device) {
   if (proto.path().empty()) return Invalid("spec.path", "is empty");
   LoadSpec spec;
   spec.path = proto.path();
@@ -448,7 +448,9 @@ absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto) {
   QD_ASSIGN_OR_RETURN(spec.keys, kv(q.kv_keys(), "spec.quantization.kv_keys", spec.keys));
   QD_ASSIGN_OR_RETURN(spec.values, kv(q.kv_values(), "spec.quantization.kv_values", spec.keys));
   for (const std::string& device : proto.devices()) {
-    if (device != "cpu" && device != "reference") return Invalid("spec.devices", "expected \"cpu\" or \"reference\"");
+    if (ToAbsl(device) != ToAbsl(own_device)) {
+      return Invalid("spec.devices", absl::StrCat("this server has ", ToAbsl(own_device), ", got ", device));
+    }
   }
   if (proto.pin()) return NotBuilt("spec.pin");
   if (proto.activations() == "bf16") {

@@ -31,6 +31,7 @@ struct ParsedGenerate {
 
 // Bounds that are the API's own, beyond those of the model.
 inline constexpr int kMaxStopTexts = 16, kMaxStopTokenIds = 64, kMaxDetokenizeIds = 1 << 18;
+inline constexpr size_t kMaxTokenizeBytes = 1 << 20;
 inline constexpr size_t kMaxStopBytes = 256, kMaxIdBytes = 128, kMaxSaltBytes = 256, kMaxStreamInterval = 1024;
 
 // Options alone, which are needed to count a request whose other fields are wrong. An id that is no id is not kept.
@@ -52,7 +53,8 @@ void FillTiming(const Timing& timing, v1::Timing& proto);
 // Registry side. `info` gives a Model; a plan its MemoryPlan under a budget and what is in use already.
 void FillModel(const ModelInfo& info, v1::Model& proto);
 void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto);
-absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto);
+// `device` is the one that the server has.
+absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view device);
 // Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number
 // only.
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);

@@ -32,19 +32,22 @@
 namespace quantd {
 namespace {
 
-constexpr size_t kMaxWaitingTexts = 1024, kMaxWaitingPlans = 4;
+// Prompts are bounded by the queues of their models too, texts to tokenize by kMaxTokenizeBytes each.
+constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPlans = 4;
 
 class DaemonImpl final : public Daemon {
  public:
   explicit DaemonImpl(const ServerOptions& options)
       : options_(options),
-        codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingTexts)),
+        codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingPrompts)),
+        text_pool_(std::make_unique<WorkPool>(1, kMaxWaitingTexts)),
         plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {}
 
   ~DaemonImpl() override {
     StopListening(std::chrono::system_clock::now());
     http_.reset();
     codec_pool_.reset();
+    text_pool_.reset();
     plan_pool_.reset();
     registry_.reset();
   }
@@ -55,6 +58,7 @@ class DaemonImpl final : public Daemon {
     hooks.on_change = [this](const ModelInfo& info) { OnModelChange(info); };
     QD_ASSIGN_OR_RETURN(registry_, make(options_.registry, std::move(hooks)));
     metrics_ = std::make_unique<Metrics>(registry_->device());
+    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());  // of a daemon before this one
     QD_RETURN_IF_ERROR(StartHttp());
     QD_RETURN_IF_ERROR(StartGrpc());
     for (const ModelOptions& model : options_.models) {
@@ -78,6 +82,7 @@ class DaemonImpl final : public Daemon {
   void Drain(Duration timeout) override {
     const TimePoint deadline = Now() + timeout;
     draining_ = true;
+    if (ready_ && !options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
     health_.BeginShutdown();
     registry_->Drain(deadline);
     generation_->streams().WaitUntilNone(deadline);  // whose engines are done but whose readers are not
@@ -119,7 +124,7 @@ class DaemonImpl final : public Daemon {
     generation_ = std::make_unique<GenerationService>(
         GenerateDeps{*registry_, *codec_pool_, active_,
                      [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},
-        options_.outbox);
+        *text_pool_, options_.outbox);
     models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots);
     for (const char* name : {"", "quantd.v1.Generation", "quantd.v1.Diffusion", "quantd.v1.Control"}) {
       health_.Set(name, /*serving=*/false);
@@ -179,7 +184,7 @@ class DaemonImpl final : public Daemon {
   v1::Diffusion::CallbackService diffusion_;  // not built: every RPC answers UNIMPLEMENTED
   v1::Control::CallbackService control_;      // likewise
   ActiveRequests active_;
-  std::unique_ptr<WorkPool> codec_pool_, plan_pool_;
+  std::unique_ptr<WorkPool> codec_pool_, text_pool_, plan_pool_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<ModelRegistry> registry_;
   std::unique_ptr<GenerationService> generation_;

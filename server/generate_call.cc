@@ -18,14 +18,14 @@ uint64_t Random64() {
 }
 
 // A client whose deadline passes resets its stream a little before our own clock gets there: gRPC rounds the timeout up
-// (1/100 of it at most) on its way. A cancel that close to the deadline is the deadline, and is left to it.
+// (1/100 of it at most) on its way. So whoever leaves that close to the deadline has met the deadline.
 bool IsTheDeadline(TimePoint now, TimePoint arrival, TimePoint deadline) {
-  const Duration slack =
-      std::clamp<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(50), std::chrono::milliseconds(100));
-  return now + slack >= deadline;
+  return now + std::max<Duration>((deadline - arrival) / 64, std::chrono::milliseconds(50)) >= deadline;
 }
 
-absl::Status ExpiredError() {
+// Of a request that the engine has not heard of.
+absl::Status GoneError(bool expired) {
+  if (!expired) return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
   return WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),
                     "EXPIRED_IN_QUEUE");
 }
@@ -55,17 +55,16 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
     MutexLock lock(mutex_);
     active_ = true;
   }
-  if (Expired()) return Fail(ExpiredError());
+  if (Expired()) return Fail(GoneError(/*expired=*/true));
+  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, EstimatePromptTokens(proto));
+  if (!reservation.ok()) return Fail(reservation.status());
+  reservation_ = *std::move(reservation);
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
   if (!parsed.ok()) return Fail(parsed.status());
   parsed_ = *std::move(parsed);
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
-  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, EstimatePromptTokens(proto));
-  if (!reservation.ok()) return Fail(reservation.status());
-  reservation_ = *std::move(reservation);
   if (!deps_.codec_pool.Post([self = shared_from_this()] { self->Encode(); })) {
-    reservation_ = Reservation();
     Fail(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),
         "QUEUE_FULL"));
@@ -73,29 +72,23 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
 }
 
 void GenerateCall::Encode() {
+  bool gone;
   {
     MutexLock lock(mutex_);
-    if (cancelled_) reservation_ = Reservation();
+    gone = given_up_;
   }
-  if (!reservation_.held()) return Fail(WithReason(absl::CancelledError("cancelled by the client"), "CLIENT"));
-  if (Expired()) {
-    reservation_ = Reservation();
-    return Fail(ExpiredError());
-  }
-  if (absl::Status status = EncodePrompt(); !status.ok()) {
-    reservation_ = Reservation();
-    return Fail(status);
-  }
+  if (gone || Expired()) return Fail(GoneError(LeftAtTheDeadline()));
+  if (absl::Status status = EncodePrompt(); !status.ok()) return Fail(status);
   auto control = handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this());
   if (!control.ok()) return Fail(control.status());
-  bool cancel, ready;
+  bool ready;
   {
     MutexLock lock(mutex_);
     control_ = *control;
-    cancel = cancelled_;
+    gone = given_up_;
     ready = ready_;
   }
-  if (cancel) (*control)->Cancel();
+  if (gone) Tell(**control);
   if (ready) (*control)->ReaderReady();
 }
 
@@ -130,21 +123,33 @@ void GenerateCall::Leave() {
 
 void GenerateCall::Fail(const absl::Status& status) {
   Leave();
+  reservation_ = Reservation();
   handle_->RecordEnded(record_,
                        WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
   writer_.Close(status);
 }
 
-void GenerateCall::Cancel() {
+void GenerateCall::GiveUp() {
   Leave();  // at once: who gave up on a call may send it again
-  if (record_.deadline.has_value() && IsTheDeadline(Now(), record_.arrival, *record_.deadline)) return;
   std::shared_ptr<RequestControl> control;
   {
     MutexLock lock(mutex_);
-    cancelled_ = true;
+    given_up_ = true;
     control = control_;
   }
-  if (control != nullptr) control->Cancel();
+  if (control != nullptr) Tell(*control);
+}
+
+bool GenerateCall::LeftAtTheDeadline() const {
+  return record_.deadline.has_value() && IsTheDeadline(Now(), record_.arrival, *record_.deadline);
+}
+
+void GenerateCall::Tell(RequestControl& control) const {
+  if (LeftAtTheDeadline()) {
+    control.Expire();
+  } else {
+    control.Cancel();
+  }
 }
 
 void GenerateCall::ReaderReady() {

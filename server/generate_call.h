@@ -43,14 +43,16 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
 
   const std::string& id() const { return record_.id; }
   void Start(const v1::GenerateRequest& proto);  // once; does no work that a long text makes long
-  void Cancel() QD_EXCLUDES(mutex_);             // any thread, any time
+  void GiveUp() QD_EXCLUDES(mutex_);             // the client is gone; any thread, any time
   void ReaderReady() QD_EXCLUDES(mutex_);        // any thread
 
  private:
   void Encode();  // codec pool
   absl::Status EncodePrompt();
+  bool LeftAtTheDeadline() const;            // a client that leaves now: because of its deadline?
+  void Tell(RequestControl& control) const;  // that the client is gone
   bool Expired() const { return record_.deadline.has_value() && *record_.deadline <= Now(); }
-  void Fail(const absl::Status& status);  // no sink has heard, or will hear, of this request
+  void Fail(const absl::Status& status);  // gives its place back; no sink has heard, or will hear, of this request
   void Leave() QD_EXCLUDES(mutex_);       // its id is free for another request
 
   // LlmSink, on the worker thread.
@@ -71,7 +73,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
 
   Mutex mutex_;
   std::shared_ptr<RequestControl> control_ QD_GUARDED_BY(mutex_);  // once submitted
-  bool cancelled_ QD_GUARDED_BY(mutex_) = false, ready_ QD_GUARDED_BY(mutex_) = false;
+  bool given_up_ QD_GUARDED_BY(mutex_) = false, ready_ QD_GUARDED_BY(mutex_) = false;
   bool active_ QD_GUARDED_BY(mutex_) = false;  // its id is taken
 };
 

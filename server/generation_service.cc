@@ -38,7 +38,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
  private:
   void OnWriteDone(bool ok) override { outbox_.OnWriteDone(ok); }
   void OnCancel() override {
-    call_->Cancel();
+    call_->GiveUp();
     outbox_.Abandon();
   }
   void OnDone() override {
@@ -74,7 +74,7 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public EventWriter {
   }
 
  private:
-  void OnCancel() override { call_->Cancel(); }
+  void OnCancel() override { call_->GiveUp(); }
   void OnDone() override { delete this; }
 
   LlmSink::Flow Write(v1::GenerateEvent event) override {
@@ -112,6 +112,12 @@ absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& reques
   QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
   absl::StatusOr<EncodedPrompt> encoded;
   const char* field = request.has_chat() ? "chat" : "text";
+  if (const size_t bytes = request.has_chat() ? request.chat().ByteSizeLong() : request.text().size();
+      bytes > kMaxTokenizeBytes) {
+    return WithField(absl::InvalidArgumentError(
+                         absl::StrCat(field, ": has ", bytes, " bytes, expected at most ", kMaxTokenizeBytes)),
+                     field);
+  }
   if (request.has_text()) {
     TextCodec::TextOptions options;
     options.parse_special = request.parse_special();
@@ -145,13 +151,18 @@ absl::Status Detokenize(ModelRegistry& registry, const v1::DetokenizeRequest& re
   return absl::OkStatus();
 }
 
-// Request and response live until Finish.
+// Request and response live until Finish. Nothing is done for a client that has gone, or whose deadline has passed.
 template <typename Request, typename Response>
-grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, const Request* request,
-                                 Response* response, absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
+grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, WorkPool& pool,
+                                 const Request* request, Response* response,
+                                 absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool posted = deps.codec_pool.Post(
-      [=, &registry = deps.registry] { reactor->Finish(ToGrpc(work(registry, *request, *response))); });
+  const bool posted = pool.Post([=, &registry = deps.registry] {
+    const absl::Status status = context->IsCancelled()
+                                    ? WithReason(absl::CancelledError("cancelled by the client"), "CLIENT")
+                                    : work(registry, *request, *response);
+    reactor->Finish(ToGrpc(status));
+  });
   if (!posted) {
     reactor->Finish(ToGrpc(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many texts wait to be tokenized"), std::chrono::seconds(1)),
@@ -199,13 +210,13 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GenerationService::GenerateStream(g
 grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContext* context,
                                                       const v1::TokenizeRequest* request,
                                                       v1::TokenizeResponse* response) {
-  return OnPool(context, deps_, request, response, &quantd::Tokenize);
+  return OnPool(context, deps_, text_pool_, request, response, &quantd::Tokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerContext* context,
                                                         const v1::DetokenizeRequest* request,
                                                         v1::DetokenizeResponse* response) {
-  return OnPool(context, deps_, request, response, &quantd::Detokenize);
+  return OnPool(context, deps_, text_pool_, request, response, &quantd::Detokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*,

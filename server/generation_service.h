@@ -29,7 +29,9 @@ class LiveStreams {
 
 class GenerationService final : public v1::Generation::CallbackService {
  public:
-  GenerationService(GenerateDeps deps, Outbox::Limits outbox) : deps_(std::move(deps)), outbox_(outbox) {}
+  // `text_pool` runs Tokenize and Detokenize, so that they cannot hold up the prompts of Generate.
+  GenerationService(GenerateDeps deps, WorkPool& text_pool, Outbox::Limits outbox)
+      : deps_(std::move(deps)), text_pool_(text_pool), outbox_(outbox) {}
 
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
                                      v1::GenerateResponse* response) override;
@@ -46,6 +48,7 @@ class GenerationService final : public v1::Generation::CallbackService {
 
  private:
   const GenerateDeps deps_;
+  WorkPool& text_pool_;
   const Outbox::Limits outbox_;
   LiveStreams streams_;
 };

@@ -11,6 +11,18 @@ namespace quantd {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
+namespace {
+
+constexpr size_t kMaxNameBytes = 256;  // a watch keeps its name
+
+grpc::Status NameTooLong(const std::string& name) {
+  return ToGrpc(WithField(absl::InvalidArgumentError(absl::StrCat("service: the name has ", name.size(),
+                                                                  " bytes, expected at most ", kMaxNameBytes)),
+                          "service"));
+}
+
+}  // namespace
+
 // One Watch stream. It always sends the latest status and skips those in between, so it needs no queue. All state is
 // guarded by the service's lock; gRPC's operations never call back on the calling thread.
 class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
@@ -100,12 +112,16 @@ HealthService::Status HealthService::Get(const std::string& name) const {
 
 grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context, const HealthCheckRequest* request,
                                                HealthCheckResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (request->service().size() > kMaxNameBytes) {
+    reactor->Finish(NameTooLong(request->service()));
+    return reactor;
+  }
   Status status;
   {
     MutexLock lock(mutex_);
     status = Get(request->service());
   }
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
     reactor->Finish(ToGrpc(
         WithReason(absl::NotFoundError(absl::StrCat("unknown service ", request->service())), "SERVICE_UNKNOWN")));
@@ -118,9 +134,14 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
 
 grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext*,
                                                                     const HealthCheckRequest* request) {
-  auto* watcher = new Watcher(*this, request->service());
+  const bool too_long = request->service().size() > kMaxNameBytes;
+  auto* watcher = new Watcher(*this, too_long ? "" : request->service());
   MutexLock lock(mutex_);
   watchers_.insert(watcher);
+  if (too_long) {
+    watcher->End(NameTooLong(request->service()));
+    return watcher;
+  }
   watcher->Tell(Get(request->service()));
   if (closed_) watcher->End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"));
   return watcher;

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -13,52 +12,60 @@
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "server/request_reader.h"
+#include "server/work_pool.h"
 
 namespace quantd {
 namespace {
 
-// A connection with one deadline for everything and a bound on what the client may send: httplib's own timeouts are per
-// read, so a byte now and then would hold a thread for ever, and its header section has no bound.
-class DeadlineStream final : public httplib::Stream {
+// What httplib sees of a connection: the head that was read before, and a socket to write to until the deadline.
+// Nothing more is read: a GET has no body.
+class AnsweringStream final : public httplib::Stream {
  public:
-  DeadlineStream(int fd, TimePoint deadline) : fd_(fd), deadline_(deadline) {}
+  explicit AnsweringStream(const HttpConnection& connection) : connection_(connection) {}
 
-  bool is_readable() const override { return Wait(POLLIN); }
-  bool is_writable() const override { return Wait(POLLOUT); }
+  bool is_readable() const override { return true; }
+  bool is_writable() const override { return WaitUntilWritable(); }
   ssize_t read(char* data, size_t size) override {
-    size = std::min(size, left_);
-    if (size == 0 || !Wait(POLLIN)) return -1;
-    const ssize_t n = recv(fd_, data, size, 0);
-    if (n > 0) left_ -= static_cast<size_t>(n);
-    return n;
+    size = std::min(size, connection_.head.size() - read_);
+    std::copy_n(connection_.head.data() + read_, size, data);
+    read_ += size;
+    return static_cast<ssize_t>(size);
   }
   ssize_t write(const char* data, size_t size) override {
-    if (!Wait(POLLOUT)) return -1;
-    return send(fd_, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!WaitUntilWritable()) return -1;
+    return send(connection_.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
   // Nobody asks for the peer: nothing is logged of a scrape.
   void get_remote_ip_and_port(std::string&, int&) const override {}
   void get_local_ip_and_port(std::string&, int&) const override {}
-  socket_t socket() const override { return fd_; }
+  socket_t socket() const override { return connection_.fd; }
 
  private:
-  bool Wait(short events) const {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Now()).count();
-    pollfd p{fd_, events, 0};
+  bool WaitUntilWritable() const {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(connection_.deadline - Now()).count();
+    pollfd p{connection_.fd, POLLOUT, 0};
     return left > 0 && poll(&p, 1, static_cast<int>(left)) > 0;
   }
 
-  static constexpr size_t kMaxRequestBytes = 64 * 1024;
-  const int fd_;
-  const TimePoint deadline_;
-  size_t left_ = kMaxRequestBytes;
+  const HttpConnection& connection_;
+  size_t read_ = 0;
+};
+
+// Runs httplib's task of a new connection where it is: it only hands the socket on.
+class InlineQueue final : public httplib::TaskQueue {
+ public:
+  void enqueue(std::function<void()> task) override { task(); }
+  void shutdown() override {}
 };
 
 class BoundedServer final : public httplib::Server {
  public:
-  BoundedServer(Duration deadline, int threads) : deadline_(deadline) {
-    new_task_queue = [threads] { return new httplib::ThreadPool(static_cast<size_t>(threads)); };
-    set_payload_max_length(1024);
+  explicit BoundedServer(const HttpEndpoint::Options& options)
+      : deadline_(options.connection_deadline),
+        pool_(options.threads, kMaxWaitingAnswers),
+        reader_(options.max_connections, [this](HttpConnection&& c) { Queue(std::move(c)); }) {
+    new_task_queue = [] { return new InlineQueue; };
     // httplib's own choice has SO_REUSEPORT, by which two daemons would share the port unseen.
     set_socket_options([](socket_t fd) {
       const int yes = 1;
@@ -67,23 +74,40 @@ class BoundedServer final : public httplib::Server {
   }
 
  private:
-  // One request a connection, then it is closed.
-  bool process_and_close_socket(socket_t fd) override {
-    DeadlineStream stream(fd, Now() + deadline_);
-    bool closed = false;
-    const bool ok = process_request(stream, /*close_connection=*/true, closed, nullptr);
-    shutdown(fd, SHUT_RDWR);
+  static constexpr size_t kMaxWaitingAnswers = 256;
+
+  bool process_and_close_socket(socket_t fd) override {  // on the accepting thread
+    reader_.Add(fd, Now() + deadline_);
+    return true;
+  }
+  void Queue(HttpConnection&& connection) {
+    const int fd = connection.fd;
+    const bool get = connection.head.starts_with("GET ") || connection.head.starts_with("HEAD ");
+    if (!get) {
+      constexpr std::string_view kNotAllowed =
+          "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+      send(fd, kNotAllowed.data(), kNotAllowed.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    auto shared = std::make_shared<HttpConnection>(std::move(connection));
+    if (get && pool_.Post([this, shared] { Answer(*shared); })) return;
     close(fd);
-    return ok;
+  }
+  void Answer(const HttpConnection& connection) {
+    AnsweringStream stream(connection);
+    bool closed = false;
+    process_request(stream, /*close_connection=*/true, closed, nullptr);
+    shutdown(connection.fd, SHUT_RDWR);
+    close(connection.fd);
   }
 
   const Duration deadline_;
+  WorkPool pool_;
+  RequestReader reader_;  // gone before the pool, to which it hands requests
 };
 
 class HttplibEndpoint final : public HttpEndpoint {
  public:
-  HttplibEndpoint(const Options& options, Handlers handlers)
-      : handlers_(std::move(handlers)), server_(options.connection_deadline, options.threads) {
+  HttplibEndpoint(const Options& options, Handlers handlers) : handlers_(std::move(handlers)), server_(options) {
     // The version is part of the format's type: scrapers choose their parser by it.
     server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(handlers_.metrics(), "text/plain; version=0.0.4; charset=utf-8");

@@ -61,7 +61,7 @@ grpc::ServerUnaryReactor* ModelsService::PlanModel(grpc::CallbackServerContext* 
 absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const {
   LoadSpec spec;
   if (request.has_spec()) {
-    QD_ASSIGN_OR_RETURN(spec, ParseLoadSpec(request.spec()));
+    QD_ASSIGN_OR_RETURN(spec, ParseLoadSpec(request.spec(), registry_.device().id));
     QD_RETURN_IF_ERROR(CheckPath(spec.path));
   } else {
     QD_ASSIGN_OR_RETURN(ModelInfo info, registry_.Get(request.name()));
@@ -69,7 +69,9 @@ absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::Memory
   }
   QD_ASSIGN_OR_RETURN(MemoryPlan plan, registry_.Plan(spec));
   int64_t used = 0;
-  for (const ModelInfo& info : registry_.List()) used += info.memory.total();
+  for (const ModelInfo& info : registry_.List()) {
+    if (request.has_spec() || info.name != request.name()) used += info.memory.total();
+  }
   FillMemoryPlan(plan, registry_.memory_budget_bytes(), used, response);
   return absl::OkStatus();
 }

@@ -391,6 +391,7 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
     EXPECT_TRUE(GetRetryAfter(b.status()));
     EXPECT_EQ(GetReason(e.status()), "QUEUE_FULL");
     EXPECT_TRUE(GetRetryAfter(e.status()));
+    for (const absl::Status& status : {b.status(), e.status()}) port.RecordEnded(Request(1, 1), status);
   }
   EXPECT_EQ(observer_->rejected["token_budget"], 1);
   EXPECT_EQ(observer_->rejected["queue_full"], 1);
@@ -431,10 +432,36 @@ TEST_F(LlmEngineTest, ADeadlineThatTheQueueWillNotMeetIsRefusedAtTheDoor) {
   const absl::Status refused = reserve(Priority::kStandard, milliseconds(5999));
   EXPECT_EQ(refused.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(GetReason(refused), "CANNOT_MEET") << refused;
-  EXPECT_EQ(observer_->rejected["deadline"], 1);
   EXPECT_TRUE(reserve(Priority::kStandard, seconds(6)).ok());
   EXPECT_TRUE(reserve(Priority::kInteractive, milliseconds(1)).ok()) << "the others wait behind it";
   EXPECT_EQ(GetReason(reserve(Priority::kBatch, milliseconds(5999))), "CANNOT_MEET");
+}
+
+TEST_F(LlmEngineTest, TooManyFullReadersCostTheSlowestItsRequest) {
+  LlmLimits limits = FakeLimits(100);
+  limits.queue.max_waiting_requests = 2;
+  Make(limits);
+  std::vector<std::shared_ptr<RecordingSink>> slow;
+  for (int i = 0; i < 3; ++i) {
+    slow.push_back(Submit(Request(1, 20)));
+    slow.back()->on_delta = [] { return LlmSink::Flow::kFull; };
+    engine_->Run();
+  }
+  EXPECT_EQ(slow[0]->done(), 1);
+  EXPECT_EQ(GetReason(slow[0]->status), "SLOW_READER");
+  EXPECT_EQ(slow[0]->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(slow[1]->done() + slow[2]->done(), 0);
+}
+
+TEST_F(LlmEngineTest, AnExpiryThatTheClientSaysCountsAsTheDeadline) {
+  Make(FakeLimits(100));
+  auto sink = std::make_shared<RecordingSink>();
+  auto control = Submit(Request(1, 20), sink);
+  engine_->Run();
+  control->Expire();
+  Deliver();
+  EXPECT_EQ(sink->done(), 1);
+  EXPECT_EQ(GetReason(sink->status), "EXPIRED_RUNNING");
 }
 
 TEST_F(LlmEngineTest, ASlowReadersTimeIsNoServiceTime) {
@@ -471,9 +498,32 @@ TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
   const absl::Status exact =
       port.Submit(std::move(*place), Request(101, 1), std::make_shared<RecordingSink>()).status();
   EXPECT_EQ(GetReason(exact), "EXCEEDS_CAPACITY");
-  for (const absl::Status& status : {more, most, exact}) EXPECT_FALSE(GetRetryAfter(status));
+  for (const absl::Status& status : {more, most, exact}) {
+    EXPECT_FALSE(GetRetryAfter(status));
+    port.RecordEnded(Request(1, 1), status);
+  }
   EXPECT_EQ(observer_->rejected["too_large"], 3);
   EXPECT_TRUE(port.Reserve({}, 100).ok()) << "all places were given back";
+}
+
+TEST_F(LlmEngineTest, ARequestThatNoSinkHeardOfCountsOnceAndAsRejectedWhereItWasRefused) {
+  Make(FakeLimits(100));
+  const std::pair<const char*, const char*> cases[] = {{"QUEUE_FULL", "queue_full"},
+                                                       {"TOKEN_BUDGET", "token_budget"},
+                                                       {"CONTEXT_TOO_LONG", "too_large"},
+                                                       {"CANNOT_MEET", "deadline"},
+                                                       {"EXPIRED_IN_QUEUE", "deadline"},
+                                                       {"EXCEEDS_CAPACITY", "too_large"},
+                                                       {"DRAINING", "draining"},
+                                                       {"FIELD_INVALID", ""},
+                                                       {"CLIENT", ""}};
+  std::map<std::string, int> expected;
+  for (const auto& [reason, label] : cases) {
+    engine_->port()->RecordEnded(Request(1, 1), WithReason(absl::UnknownError("x"), reason));
+    if (*label != 0) ++expected[label];
+  }
+  EXPECT_EQ(observer_->ended.size(), std::size(cases));
+  EXPECT_EQ(observer_->rejected, expected);
 }
 
 TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {

@@ -251,6 +251,33 @@ TEST_F(LlmSchedulerTest, ACancelledRequestFreesItsBlocksAtOnce) {
   EXPECT_THAT(Step(), ElementsAre(std::pair(b, 1)));
 }
 
+TEST_F(LlmSchedulerTest, ARequestExpiresWhenItsClientSaysSo) {
+  Make(Options(100, 64, /*sequences=*/1));
+  const auto running = Submit(4, 50), waiting = Submit(4, 50);
+  Step();
+  Note(s_->On(Expired{running}));
+  Note(s_->On(Expired{waiting}));
+  EXPECT_EQ(CauseOf(running), EndCause::kExpiredRunning);
+  EXPECT_EQ(CauseOf(waiting), EndCause::kExpiredInQueue);
+  ExpectAllBlocksBack();
+}
+
+TEST_F(LlmSchedulerTest, TheSlowestReaderEndsWhereTooManyAreFull) {
+  SchedulerOptions options = Options(100);
+  options.max_paused = 2;
+  Make(options);
+  const auto a = Submit(4, 50), b = Submit(4, 50), c = Submit(4, 50), d = Submit(4, 50);
+  Step();
+  for (const auto id : {b, a}) Note(s_->On(ReaderBlocked{id}));
+  Note(s_->On(ReaderReady{b}));
+  Note(s_->On(ReaderBlocked{b}));
+  EXPECT_TRUE(ended_.empty());
+  Note(s_->On(ReaderBlocked{c}));
+  EXPECT_EQ(CauseOf(a), EndCause::kSlowReader) << "b was read since";
+  EXPECT_EQ(ended_.size(), 1u);
+  EXPECT_THAT(Step(), ElementsAre(std::pair(d, 1)));
+}
+
 TEST_F(LlmSchedulerTest, PreemptsTheWorstClassThenTheLeastWork) {
   Make(Options(9));
   const auto a = Submit(8, 20), b = Submit(4, 20, Priority::kBatch), c = Submit(8, 20);

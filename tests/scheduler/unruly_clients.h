@@ -92,6 +92,7 @@ inline ClientTally RunUnrulyClients(LlmHandle& handle, int requests, int64_t mos
           ++recorded;
         }
         if (!open.empty() && rng() % 4 == 0) open[rng() % open.size()].control->Cancel();
+        if (!open.empty() && rng() % 8 == 0) open[rng() % open.size()].control->Expire();
         for (internal::Call& c : open) {
           if (rng() % 3 == 0 && c.full->exchange(false)) c.control->ReaderReady();
         }

@@ -231,7 +231,8 @@ TEST_F(DaemonTest, ClientsDeadlineIsNoClientsCancel) {
   auto reader = generation_->GenerateStream(&context, TextRequest());
   Submitted s = handle_->Next();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(s.control->cancelled.count(), 0) << "the engine's own deadline ends it, and counts it as one";
+  EXPECT_TRUE(s.control->expired.Wait()) << "at once, and counted as what it is";
+  EXPECT_EQ(s.control->cancelled.count(), 0);
   s.sink->OnDone(WithReason(absl::DeadlineExceededError("x"), "EXPIRED_RUNNING"), {}, {});
 }
 
@@ -399,6 +400,11 @@ TEST_F(DaemonTest, HealthTellsServerServicesAndModels) {
   ASSERT_TRUE(reader_none->Read(&seen));
   EXPECT_EQ(seen.status(), HealthCheckResponse::SERVICE_UNKNOWN);
 
+  grpc::ClientContext watch_long, check_long;
+  request.set_service(std::string(257, 'x'));
+  EXPECT_EQ(health_->Watch(&watch_long, request)->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(health_->Check(&check_long, request, &seen).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+
   ASSERT_TRUE(daemon_->WaitUntilReady().ok());
   ASSERT_TRUE(reader->Read(&seen));
   EXPECT_EQ(seen.status(), HealthCheckResponse::SERVING);
@@ -411,6 +417,7 @@ TEST_F(DaemonTest, HealthTellsServerServicesAndModels) {
   EXPECT_THAT(ready.str(), HasSubstr("\"grpc\":\"127.0.0.1:" + std::to_string(daemon_->grpc_port()) + "\""));
 
   daemon_->Drain(std::chrono::seconds(1));
+  EXPECT_FALSE(std::ifstream(::testing::TempDir() + "/quantd_ready")) << "nobody finds a daemon that has gone";
   EXPECT_EQ(registry_->drained.count(), 1);
   ASSERT_TRUE(reader->Read(&seen));
   EXPECT_EQ(seen.status(), HealthCheckResponse::NOT_SERVING);
@@ -480,6 +487,22 @@ TEST_F(DaemonTest, ModelsAreListedAndPlanned) {
     return models->PlanModel(&c, q, &r);
   };
   v1::MemoryPlan r;
+  {
+    grpc::ClientContext c;
+    v1::PlanModelRequest q;
+    q.set_name("tiny");
+    ASSERT_TRUE(models->PlanModel(&c, q, &r).ok());
+    EXPECT_THAT(r.explanation(), HasSubstr("of which 0 ")) << "what the model itself takes would be free for it";
+  }
+  {
+    grpc::ClientContext c;
+    v1::PlanModelRequest q;
+    q.mutable_spec()->set_path(quantd::testing::TinyModelPath());
+    q.mutable_spec()->add_devices("cuda:0");
+    const grpc::Status s = models->PlanModel(&c, q, &r);
+    EXPECT_EQ(s.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(ReadDetails(s).fields[0].first, "spec.devices");
+  }
   ASSERT_TRUE(plan(quantd::testing::TinyModelPath(), r).ok());
   EXPECT_TRUE(r.fits());
   EXPECT_EQ(r.use().kv_cache_bytes(), 200u);
@@ -578,6 +601,16 @@ TEST_F(DaemonTest, EveryPartOfAChatCountsAgainstTheQueue) {
   EXPECT_GE(EstimatePromptTokens(request), 2000);
   (*request.mutable_chat()->mutable_template_args()->mutable_fields())["a"].set_string_value(kilo);
   EXPECT_GE(EstimatePromptTokens(request), 3000);
+}
+
+TEST_F(DaemonTest, TokenizeBoundsItsText) {
+  grpc::ClientContext context;
+  v1::TokenizeRequest request;
+  request.set_text(std::string(kMaxTokenizeBytes + 1, ' '));
+  v1::TokenizeResponse response;
+  const grpc::Status status = generation_->Tokenize(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(ReadDetails(status).fields[0].first, "text");
 }
 
 TEST_F(DaemonTest, DetokenizeBoundsItsIds) {

@@ -60,8 +60,9 @@ class Event {
 class FakeControl final : public RequestControl {
  public:
   void Cancel() override { cancelled.Set(); }
+  void Expire() override { expired.Set(); }
   void ReaderReady() override { ready.Set(); }
-  Event cancelled, ready;
+  Event cancelled, expired, ready;
 };
 
 struct Submitted {

@@ -83,7 +83,20 @@ TEST_F(CodecQueueTest, ADeadlineThatPassesThereEndsTheRequestUntokenized) {
 }
 
 TEST_F(CodecQueueTest, ACancelThereEndsTheRequestUntokenized) {
-  Start(std::nullopt)->Cancel();
+  Start(std::nullopt)->GiveUp();
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
+}
+
+// gRPC rounds a timeout up by a hundredth at most: a client that leaves so close to its deadline has met it.
+TEST_F(CodecQueueTest, AClientThatLeavesAtItsDeadlineHasMetIt) {
+  Start(Now() + std::chrono::milliseconds(40))->GiveUp();
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kDeadlineExceeded, "EXPIRED_IN_QUEUE");
+}
+
+TEST_F(CodecQueueTest, AClientThatLeavesLongBeforeItsDeadlineCancels) {
+  Start(Now() + std::chrono::seconds(100))->GiveUp();
   release_.Set();
   ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
 }

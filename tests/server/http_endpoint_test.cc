@@ -22,10 +22,11 @@ int ConnectTo(int port) {
   return fd;
 }
 
-std::unique_ptr<HttpEndpoint> Start(Duration deadline) {
+std::unique_ptr<HttpEndpoint> Start(Duration deadline, size_t max_connections = 512) {
   HttpEndpoint::Options options;
   options.threads = 2;
   options.connection_deadline = deadline;
+  options.max_connections = max_connections;
   auto endpoint =
       HttpEndpoint::Start(options, {.metrics = [] { return std::string("m 1\n"); }, .ready = [] { return true; }});
   EXPECT_TRUE(endpoint.ok());
@@ -41,36 +42,70 @@ TEST(HttpEndpointTest, Answers) {
   EXPECT_EQ(client.Get("/nothing")->status, 404);
 }
 
-// As many half-open connections as there are threads, which never finish their headers: a scrape waits for the deadline
-// of one connection, not for the clients.
-TEST(HttpEndpointTest, SlowClientsCannotStallAScrape) {
-  auto endpoint = Start(std::chrono::milliseconds(300));
+// Far more half-open connections than there are threads, which never finish their headers, wait only for themselves.
+TEST(HttpEndpointTest, SlowClientsHoldUpNobody) {
+  constexpr Duration kDeadline = std::chrono::seconds(60);
+  auto endpoint = Start(kDeadline);
   std::vector<int> slow;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 100; ++i) {
     slow.push_back(ConnectTo(endpoint->port()));
-    EXPECT_EQ(send(slow.back(), "GET /metrics HTTP/1.1\r\nX: ", 26, 0), 26);
+    if (i % 2 == 0) {
+      EXPECT_EQ(send(slow.back(), "GET /metrics HTTP/1.1\r\nX: ", 26, 0), 26);
+    }
   }
   httplib::Client client("127.0.0.1", endpoint->port());
-  client.set_read_timeout(20);
+  const TimePoint begin = Now();
   EXPECT_EQ(client.Get("/metrics")->status, 200);
-  for (int fd : slow) {
-    char byte;
-    EXPECT_EQ(recv(fd, &byte, 1, 0), 0) << "the slow one was closed";
-    close(fd);
-  }
+  EXPECT_LT(Now() - begin, kDeadline);
+  // The last of the request arrives later: it is answered still.
+  EXPECT_EQ(send(slow[0], "y\r\n\r\n", 5, 0), 5);
+  char byte;
+  EXPECT_EQ(recv(slow[0], &byte, 1, 0), 1);
+  for (int fd : slow) close(fd);
+}
+
+TEST(HttpEndpointTest, AConnectionIsClosedAtItsDeadline) {
+  auto endpoint = Start(std::chrono::milliseconds(50));
+  const int fd = ConnectTo(endpoint->port());
+  EXPECT_EQ(send(fd, "GET /", 5, 0), 5);
+  char byte;
+  EXPECT_EQ(recv(fd, &byte, 1, 0), 0);
+  close(fd);
+}
+
+TEST(HttpEndpointTest, TheOldestConnectionGoesWhenThereAreTooMany) {
+  auto endpoint = Start(std::chrono::seconds(60), /*max_connections=*/2);
+  const int first = ConnectTo(endpoint->port()), second = ConnectTo(endpoint->port()),
+            third = ConnectTo(endpoint->port());
+  char byte;
+  EXPECT_EQ(recv(first, &byte, 1, 0), 0);
+  EXPECT_EQ(httplib::Client("127.0.0.1", endpoint->port()).Get("/livez")->status, 200);
+  for (int fd : {first, second, third}) close(fd);
 }
 
 // Headers without an end are cut at the bound on bytes, long before the deadline.
 TEST(HttpEndpointTest, EndlessHeadersAreCut) {
-  auto endpoint = Start(std::chrono::seconds(60));
+  constexpr Duration kDeadline = std::chrono::seconds(60);
+  auto endpoint = Start(kDeadline);
   const int fd = ConnectTo(endpoint->port());
+  const TimePoint begin = Now();
   std::string data = "GET /metrics HTTP/1.1\r\n";
-  for (int i = 0; i < 4000; ++i) data += "X-" + std::to_string(i) + ": 0123456789abcdef\r\n";  // over 64 KiB
+  for (int i = 0; i < 4000; ++i) data += "X-" + std::to_string(i) + ": 0123456789abcdef\r\n";  // over 16 KiB
   [[maybe_unused]] ssize_t sent = send(fd, data.data(), data.size(), MSG_NOSIGNAL);
   char buffer[4096];
-  while (recv(fd, buffer, sizeof buffer, 0) > 0) {  // an error page at most
+  while (recv(fd, buffer, sizeof buffer, 0) > 0) {
   }
+  EXPECT_LT(Now() - begin, kDeadline);
   close(fd);
+}
+
+TEST(HttpEndpointTest, OnlyGetsAreAnswered) {
+  auto endpoint = Start(std::chrono::seconds(60));
+  httplib::Client client("127.0.0.1", endpoint->port());
+  EXPECT_EQ(client.Head("/livez")->status, 200);
+  const auto post = client.Post("/livez");
+  ASSERT_TRUE(post);
+  EXPECT_EQ(post->status, 405);
 }
 
 TEST(HttpEndpointTest, StopsWhileAClientIsConnected) {
