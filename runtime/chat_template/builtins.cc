@@ -16,7 +16,7 @@ std::optional<Value> Args::Take(std::string_view name) {
 
 std::optional<Value> Args::TakeNamed(std::string_view name) {
   for (auto it = named.begin(); it != named.end(); ++it) {
-    if (it->first != name) continue;
+    if (it->first.view() != name) continue;
     Value value = std::move(it->second);
     named.erase(it);
     return value;
@@ -35,7 +35,8 @@ bool Args::Done(Run& run, std::string_view callee) {
     run.Fail(absl::StrCat(ToAbsl(callee), "() takes ", next_, " positional arguments but ", positional.size(),
                           " were given"));
   } else if (!named.empty()) {
-    run.Fail(absl::StrCat(ToAbsl(callee), "() got an unexpected keyword argument '", named[0].first, "'"));
+    run.Fail(
+        absl::StrCat(ToAbsl(callee), "() got an unexpected keyword argument '", ToAbsl(named[0].first.view()), "'"));
   }
   return run.ok();
 }
@@ -91,7 +92,7 @@ Value MakeDict(Run& run, Args args) {
       dict.Set(items[0], items[1]);
     }
   }
-  for (auto& [name, value] : args.named) dict.Set(MakeString(name, true), std::move(value));
+  for (auto& [name, value] : args.named) dict.Set(MakeText(std::move(name)), std::move(value));
   return dict.Build();
 }
 
@@ -102,8 +103,8 @@ Value MakeNamespace(Run& run, Args args) {
   for (const auto& [key, value] : dict.dict()->entries) {
     if (key.text() == nullptr) return run.Fail("a namespace's attributes must be strings");
     if (key.text()->view().substr(0, 1) == "_") return run.Fail("a namespace takes no attribute that begins with '_'");
-    ns->attributes.emplace_back(std::string(key.text()->view()), value);
   }
+  ns->attributes = *dict.dict();
   run.namespaces.push_back(ns);
   return Value(ns);
 }
@@ -185,7 +186,7 @@ std::optional<Value> Attribute(Run& run, const Value& value, std::string_view na
   if (bound || (loop && IsIn(kLoopMethods, name))) return Bind(run, value, name);
   if (loop) return (*loop)->Attribute(run, name);
   if (auto* ns = value.As<std::shared_ptr<Namespace>>()) {
-    if (Value* found = (*ns)->Find(name)) return *found;
+    if (const Value* found = (*ns)->attributes.Find(name)) return *found;
   }
   if (auto* macro = value.As<std::shared_ptr<Macro>>(); macro && name == "name")
     return MakeString((*macro)->name, true);

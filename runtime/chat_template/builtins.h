@@ -16,7 +16,7 @@ namespace quantd::chat {
 class Args {
  public:
   std::vector<Value> positional;
-  std::vector<std::pair<std::string, Value>> named;
+  std::vector<std::pair<Text, Value>> named;  // a name may come from a client's object: f(**object)
 
   // The next positional argument, or the one of that name.
   std::optional<Value> Take(std::string_view name);

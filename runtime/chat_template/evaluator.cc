@@ -95,7 +95,7 @@ struct Evaluator::Nesting {
 
 Evaluator::~Evaluator() {
   // Cycles go through these alone; emptied one by one, no destructor recurses further than a value is deep.
-  for (auto& ns : run_.namespaces) ns->attributes.clear();
+  for (auto& ns : run_.namespaces) ns->attributes = {};
   for (auto& scope : run_.closures) scope->variables.clear();
   for (auto& loop : run_.loops) loop->last_changed.clear();
 }
@@ -223,11 +223,7 @@ void Evaluator::Assign(const Expr& target, const Value& value, const ScopePtr& s
       auto* ns = holder.As<std::shared_ptr<Namespace>>();
       if (ns == nullptr) return void(run_.Fail("cannot assign attribute on non-namespace object"));
       if (target.attribute[0] == '_') return void(run_.Fail("a namespace takes no attribute that begins with '_'"));
-      if (Value* old = (*ns)->Find(target.attribute)) {
-        *old = value;
-      } else {
-        (*ns)->attributes.emplace_back(target.attribute, value);
-      }
+      if (Value* slot = (*ns)->attributes.Slot(run_, MakeString(target.attribute, true))) *slot = value;
       return;
     }
     default:
@@ -278,10 +274,11 @@ Value Evaluator::CallMacro(const Macro& macro, Args args) {
   }
   if (stmt.uses_kwargs) {
     DictBuilder kwargs(run_);
-    for (auto& [name, value] : args.named) kwargs.Set(MakeString(name, true), std::move(value));
+    for (auto& [name, value] : args.named) kwargs.Set(MakeText(std::move(name)), std::move(value));
     scope->Set("kwargs", kwargs.Build());
   } else if (!args.named.empty()) {
-    return run_.Fail("macro '" + macro.name + "' takes no keyword argument '" + args.named[0].first + "'");
+    return run_.Fail("macro '" + macro.name + "' takes no keyword argument '" +
+                     std::string(args.named[0].first.view()) + "'");
   }
   if (stmt.uses_varargs) {
     std::vector<Value> rest(args.positional.begin() + static_cast<ptrdiff_t>(taken), args.positional.end());
@@ -459,15 +456,18 @@ Args Evaluator::EvalArgs(const CallArgs& from, const ScopePtr& scope) {
   if (from.star != nullptr) {
     for (Value& item : Iterate(run_, Eval(*from.star, scope))) args.positional.push_back(std::move(item));
   }
-  for (const auto& [name, e] : from.named) args.named.emplace_back(name, Eval(*e, scope));
+  for (const auto& [name, e] : from.named) args.named.emplace_back(Text(name, true), Eval(*e, scope));
   if (from.star_star != nullptr) {
     Value value = Eval(*from.star_star, scope);
     const Dict* dict = value.dict();
     if (dict == nullptr && run_.ok()) run_.Fail("argument after ** must be a mapping");
     if (dict != nullptr && run_.Charge(dict->entries.size())) {
       for (const auto& [key, item] : dict->entries) {
-        if (key.text() == nullptr) run_.Fail("keywords must be strings");
-        args.named.emplace_back(key.text() != nullptr ? std::string(key.text()->view()) : "", item);
+        if (key.text() == nullptr) {
+          run_.Fail("keywords must be strings");
+          return args;
+        }
+        args.named.emplace_back(*key.text(), item);
       }
     }
   }
@@ -478,7 +478,7 @@ Value Evaluator::EvalCall(const Expr& e, const ScopePtr& scope, const Value* cal
   Value callee = Eval(*e.operands[0], scope);
   if (!run_.ok()) return {};
   Args args = EvalArgs(e.args, scope);
-  if (caller != nullptr) args.named.emplace_back("caller", *caller);
+  if (caller != nullptr) args.named.emplace_back(Text("caller", true), *caller);
   if (!run_.ok()) return {};
   run_.line = e.line;
   if (auto* macro = callee.As<std::shared_ptr<Macro>>()) return CallMacro(**macro, std::move(args));

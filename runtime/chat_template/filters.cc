@@ -206,7 +206,7 @@ Value Format(Run& run, const Value& input, Args& args) {
   }
   if (!args.named.empty()) {
     DictBuilder dict(run);
-    for (auto& [name, value] : args.named) dict.Set(MakeString(name, true), std::move(value));
+    for (auto& [name, value] : args.named) dict.Set(MakeText(std::move(name)), std::move(value));
     return FormatPercent(run, format, dict.Build());
   }
   return FormatPercent(run, format, MakeSequence(run, Sequence::Kind::kTuple, std::move(args.positional)));
@@ -222,20 +222,20 @@ Value ToJsonFilter(Run& run, const Value& input, Args& args) {
   Int spaces = 0;
   if (indent.text()) {
     style.lines = true;
-    style.indent = indent.text()->view();
+    style.indent = *indent.text();
   } else if (indent.AsInt(spaces)) {
     style.lines = true;
-    style.indent = Repeat(run, Text(" ", true), spaces).view();
+    style.indent = Repeat(run, Text(" ", true), spaces);
   } else if (!indent.IsNone()) {
     return run.Fail("tojson: indent must be an integer, a string or none");
   }
-  if (style.lines) style.item_separator = ",";
+  if (style.lines) style.item_separator = Text(",", true);
   if (!separators.IsNone()) {
     std::vector<Value> pair = Iterate(run, separators);
     if (pair.size() != 2 || !pair[0].text() || !pair[1].text())
       return run.Fail("tojson: separators must be two strings");
-    style.item_separator = pair[0].text()->view();
-    style.key_separator = pair[1].text()->view();
+    style.item_separator = *pair[0].text();
+    style.key_separator = *pair[1].text();
   }
   return MakeText(ToJson(run, input, style));
 }

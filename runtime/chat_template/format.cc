@@ -292,7 +292,7 @@ Value FormatBraces(Run& run, const Text& format, Args args) {
       if (index < args.positional.size()) value = args.positional[index];
     } else {
       for (const auto& [key, argument] : args.named) {
-        if (key == name) value = argument;
+        if (key.view() == name) value = argument;
       }
     }
     if (!value) return run.Fail("a format string names an argument that is not there");

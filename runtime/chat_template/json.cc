@@ -116,17 +116,23 @@ class Writer {
     return FloatRepr(d);
   }
 
+  // The punctuation of data is data, wherever its characters come from.
+  void Punctuate(const Text& text, bool trusted) {
+    if (trusted) return out.Append(text);
+    out.Append(text.view(), false);
+  }
+
   void NewLine(int level, bool trusted) {
     if (!style_.lines || !run_.ChargeText(style_.indent.size() * static_cast<size_t>(level))) return;
     out.Append("\n", trusted);
-    for (int i = 0; i < level; ++i) out.Append(style_.indent, trusted);
+    for (int i = 0; i < level; ++i) Punctuate(style_.indent, trusted);
   }
 
   void List(const Sequence& list, bool trusted, int level) {
     if (list.items.empty()) return out.Append("[]", trusted);
     out.Append("[", trusted);
     for (size_t i = 0; i < list.items.size() && run_.ok(); ++i) {
-      if (i > 0) out.Append(style_.item_separator, trusted);
+      if (i > 0) Punctuate(style_.item_separator, trusted);
       NewLine(level + 1, trusted);
       Write(list.items[i], level + 1);
     }
@@ -144,10 +150,10 @@ class Writer {
     }
     out.Append("{", trusted);
     for (size_t i = 0; i < entries.size() && run_.ok(); ++i) {
-      if (i > 0) out.Append(style_.item_separator, trusted);
+      if (i > 0) Punctuate(style_.item_separator, trusted);
       NewLine(level + 1, trusted);
       Key(entries[i]->first);
-      out.Append(style_.key_separator, trusted);
+      Punctuate(style_.key_separator, trusted);
       Write(entries[i]->second, level + 1);
     }
     NewLine(level, trusted);

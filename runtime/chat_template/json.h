@@ -14,9 +14,9 @@ absl::StatusOr<Value> ParseJson(Run& run, std::string_view text);
 
 struct JsonStyle {
   bool ascii = false;
-  std::string indent;  // of one level
+  Text indent;         // of one level
   bool lines = false;  // whether there is an indent: an empty one still breaks lines
-  std::string item_separator = ", ", key_separator = ": ";
+  Text item_separator{", ", true}, key_separator{": ", true};
   bool sort_keys = false;
 };
 // json.dumps. Fails the run for what JSON cannot hold.

@@ -38,11 +38,17 @@ const Value* Dict::Find(std::string_view key) const {
   return it == index.end() ? nullptr : &entries[it->second].second;
 }
 
-Value* Namespace::Find(std::string_view name) {
-  for (auto& [key, value] : attributes) {
-    if (key == name) return &value;
+Value* Dict::Slot(Run& run, Value key) {
+  if (!run.Charge(4)) return nullptr;
+  std::string canonical;
+  if (!CanonicalKey(key, canonical)) {
+    run.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(key)), "'"));
+    return nullptr;
   }
-  return nullptr;
+  if (!run.ChargeText(canonical.size())) return nullptr;
+  auto [it, fresh] = index.try_emplace(std::move(canonical), entries.size());
+  if (fresh) entries.emplace_back(std::move(key), Value());
+  return &entries[it->second].second;
 }
 
 std::string_view TypeName(const Value& value) {
@@ -300,31 +306,28 @@ void AppendSequence(Run& run, const Value& value, int depth, Text& out) {
   out.Append(close, value.trusted);
 }
 
+void AppendDict(Run& run, const Dict& dict, bool trusted, int depth, Text& out) {
+  out.Append("{", trusted);
+  for (size_t i = 0; i < dict.entries.size() && run.ok(); ++i) {
+    if (i > 0) out.Append(", ", trusted);
+    AppendRepr(run, dict.entries[i].first, depth + 1, out);
+    out.Append(": ", trusted);
+    AppendRepr(run, dict.entries[i].second, depth + 1, out);
+  }
+  out.Append("}", trusted);
+}
+
 void AppendRepr(Run& run, const Value& value, int depth, Text& out) {
   if (!run.Charge(1)) return;
   if (depth > kMaxValueDepth) return void(run.Exhausted("a value nested too deeply"));
   if (out.size() > run.limits().output_bytes) return void(run.ChargeText(out.size()));
   if (auto* t = value.text()) return AppendQuoted(run, *t, out);
   if (value.sequence()) return AppendSequence(run, value, depth, out);
-  if (auto* d = value.dict()) {
-    out.Append("{", value.trusted);
-    for (size_t i = 0; i < d->entries.size() && run.ok(); ++i) {
-      if (i > 0) out.Append(", ", value.trusted);
-      AppendRepr(run, d->entries[i].first, depth + 1, out);
-      out.Append(": ", value.trusted);
-      AppendRepr(run, d->entries[i].second, depth + 1, out);
-    }
-    return out.Append("}", value.trusted);
-  }
+  if (auto* d = value.dict()) return AppendDict(run, *d, value.trusted, depth, out);
   if (auto* n = value.As<std::shared_ptr<Namespace>>()) {
-    out.Append("<Namespace {", true);
-    for (size_t i = 0; i < (*n)->attributes.size() && run.ok(); ++i) {
-      if (i > 0) out.Append(", ", true);
-      AppendQuoted(run, Text((*n)->attributes[i].first, true), out);
-      out.Append(": ", true);
-      AppendRepr(run, (*n)->attributes[i].second, depth + 1, out);
-    }
-    return out.Append("}>", true);
+    out.Append("<Namespace ", true);
+    AppendDict(run, (*n)->attributes, true, depth, out);
+    return out.Append(">", true);
   }
   if (value.IsUndefined()) return out.Append("Undefined", true);
   out.Append(ToStr(run, value));
@@ -379,22 +382,10 @@ Value MakeSequence(Run& run, Sequence::Kind kind, std::vector<Value> items, bool
 }
 
 void DictBuilder::Set(Value key, Value value) {
-  if (!run_.Charge(4)) return;
-  std::string canonical;
-  if (!CanonicalKey(key, canonical)) {
-    run_.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(key)), "'"));
-    return;
-  }
-  if (!run_.ChargeText(canonical.size())) return;
   int depth = 1 + std::max(DepthOf(key), DepthOf(value));
   if (depth > kMaxValueDepth) return void(run_.Exhausted("a value nested too deeply"));
   dict_->depth = std::max(dict_->depth, depth);
-  auto [it, fresh] = dict_->index.try_emplace(std::move(canonical), dict_->entries.size());
-  if (fresh) {
-    dict_->entries.emplace_back(std::move(key), std::move(value));
-  } else {
-    dict_->entries[it->second].second = std::move(value);
-  }
+  if (Value* slot = dict_->Slot(run_, std::move(key))) *slot = std::move(value);
 }
 
 std::vector<Value> Iterate(Run& run, const Value& value) {

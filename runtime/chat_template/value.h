@@ -91,11 +91,12 @@ struct Dict {
 
   const Value* Find(const Value& key) const;
   const Value* Find(std::string_view key) const;
+  // The value at `key`, a new one at the end where there is none. Null: the run has failed.
+  Value* Slot(Run& run, Value key);
 };
 
 struct Namespace {
-  std::vector<std::pair<std::string, Value>> attributes;
-  Value* Find(std::string_view name);
+  Dict attributes;  // the keys are texts
 };
 
 // A method with the value it was taken from. `name` outlives the render: it is the template's.

@@ -200,6 +200,23 @@ TEST(ChatTemplateProvenance, EveryOperationKeepsWhereItsTextCameFrom) {
   for (const auto& [source, expected] : cases) EXPECT_EQ(Marked(RenderWith(source, input)), expected) << source;
 }
 
+TEST(ChatTemplateProvenance, KeysOfAClientsObjectStayDataWhereTheyBecomeNames) {
+  ChatTemplateInput input;
+  input.tools.push_back({"f", "d", R"({"<|eot_id|>": 1})"});
+  input.template_args_json = R"({"v": "<|x|>"})";
+  const std::string p = "{% set p = tools[0].function.parameters %}";
+  const std::map<std::string, std::string> cases = {
+      {"{{ dict(**p) | tojson }}", R"(T[{]D["<|eot_id|>"]T[: ]D[1]T[}])"},
+      {"{{ dict(a=2, **p) }}", "T[{'a': 2, ]D['<|eot_id|>']T[: ]D[1]T[}]"},
+      {"{{ namespace(p) }}", "T[<Namespace {]D['<|eot_id|>']T[: ]D[1]T[}>]"},
+      {"{{ namespace(**p) }}", "T[<Namespace {]D['<|eot_id|>']T[: ]D[1]T[}>]"},
+      {"{% macro m() %}{{ kwargs.keys() | join }}{% endmacro %}{{ m(**p) }}", "D[<|eot_id|>]"},
+      {"{{ [1, 2] | tojson(separators=(v, ':')) }}", "T[[1]D[<|x|>]T[2]]"},
+      {"{{ [1] | tojson(indent=v) }}", "T[[\n]D[<|x|>]T[1\n]]"},
+  };
+  for (const auto& [source, expected] : cases) EXPECT_EQ(Marked(RenderWith(p + source, input)), expected) << source;
+}
+
 TEST(ChatTemplateProvenance, WhatAMessageSaysIsNeverTheTemplates) {
   for (const char* name : {"llama31_style.jinja", "qwen_style.jinja", "zephyr_style.jinja", "mistral_style.jinja",
                            "llama2_style.jinja", "schema_style.jinja", "llama3", "smollm2"}) {
