@@ -31,10 +31,10 @@ test-fast: setup  ## the same without the tests labelled slow
 	$(call configure_and_build,ci)
 	@tools/run_tests.py ci -LE slow
 
-fmt:  ## format the C++ sources in place
+fmt: setup  ## format the C++ sources in place
 	@clang-format -i $(SOURCES)
 
-lint:  ## layers, formatting; TIDY=1 adds clang-tidy on the files changed since main
+lint: setup  ## layers, formatting; TIDY=1 adds clang-tidy on the files changed since main
 	@tools/check_layers.py
 	@files=$$(clang-format --dry-run $(SOURCES) 2>&1 | sed -n 's/^\([^ :]*\):[0-9].*/\1/p' | sort -u); \
 	  [ -z "$$files" ] || { echo "not formatted (make fmt):" $$files >&2; exit 1; }

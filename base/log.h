@@ -1,5 +1,6 @@
 // Log lines on standard error: time (UTC, wall clock), level, message of key=value pairs. Thread-safe; one write a
-// line.
+// line, of at most PIPE_BUF bytes. Nobody is ever held up by whoever reads the log: a line for which there is no room
+// is dropped, and the next one says how many were.
 #pragma once
 
 #include <string_view>
