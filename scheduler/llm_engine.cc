@@ -304,7 +304,8 @@ void LlmEngine::Deliver(const StepPlan& plan, TimePoint now) {
     const LlmSink::Flow flow = r.sink->OnDelta(std::exchange(r.pending, {}));
     if (flow == LlmSink::Flow::kReady) continue;
     r.held_up_since = now;
-    for (const Ended& ended : scheduler_.On(ReaderBlocked{s.id})) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
+    for (const Ended& ended : scheduler_.On(ReaderBlocked{s.id}))
+      Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
   }
 }
 
@@ -375,10 +376,10 @@ absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const
           WithReason(absl::ResourceExhaustedError("max_queue_time passed before the first step"), "QUEUE_TIMEOUT"),
           port_->RetryDelay());
     case EndCause::kSlowReader:
-      return WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                            "the stream was not read, for longer than ", scheduler_.options().max_paused,
-                            " others of this model")),
-                        "SLOW_READER");
+      return WithReason(
+          absl::ResourceExhaustedError(absl::StrCat("the stream was not read, for longer than ",
+                                                    scheduler_.options().max_paused, " others of this model")),
+          "SLOW_READER");
     case EndCause::kNotFinite:
       return WithReason(absl::InternalError("the model's logits are not finite"), "NAN_LOGITS");
     case EndCause::kStepFailed:

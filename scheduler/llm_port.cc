@@ -156,16 +156,18 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
     }
   }
   const int64_t wanted = prompt + std::max<int64_t>(request.stopping.max_new_tokens, 1);
+  const std::string asked = request.stopping.max_new_tokens > 0
+                                ? absl::StrCat("max_new_tokens of ", request.stopping.max_new_tokens)
+                                : std::string("a first new token");
   if (wanted > limits.max_context) {
-    return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", prompt, " tokens and max_new_tokens of ",
-                                                              request.stopping.max_new_tokens,
+    return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", prompt, " tokens and ", asked,
                                                               " exceed the context of ", limits.max_context)),
                       "CONTEXT_TOO_LONG");
   }
   if (wanted > limits.kv_blocks * limits.kv_block_tokens + 1) {
-    return WithReason(absl::FailedPreconditionError(absl::StrCat(
-                          "prompt of ", prompt, " tokens and max_new_tokens of ", request.stopping.max_new_tokens,
-                          " can never fit in the KV cache of ", limits.kv_blocks * limits.kv_block_tokens, " tokens")),
+    return WithReason(absl::FailedPreconditionError(absl::StrCat("prompt of ", prompt, " tokens and ", asked,
+                                                                 " can never fit in the KV cache of ",
+                                                                 limits.kv_blocks * limits.kv_block_tokens, " tokens")),
                       "EXCEEDS_CAPACITY");
   }
   if (prompt > limits.queue.max_waiting_tokens) {

@@ -18,8 +18,8 @@ class LlmEngine;
 
 using Clock = TimePoint (*)();
 
-// What may be said to a request is a flag here; a notice in the mailbox tells the worker to look. At most one notice is under
-// way.
+// What may be said to a request is a flag here; a notice in the mailbox tells the worker to look. At most one notice is
+// under way.
 class RequestSignals final : public RequestControl, public std::enable_shared_from_this<RequestSignals> {
  public:
   RequestSignals(LlmEngine* engine, std::shared_ptr<Mailbox> mailbox, SequenceId id)

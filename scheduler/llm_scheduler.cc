@@ -30,7 +30,8 @@ struct LlmScheduler::Sequence {
 
 LlmScheduler::LlmScheduler(const SchedulerOptions& options)
     : options_(options), blocks_(options.kv_blocks, options.block_tokens) {
-  QD_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.max_context > 1 && options.max_paused > 0);
+  QD_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.max_context > 1 &&
+           options.max_paused > 0);
   plan_.sequences.reserve(static_cast<size_t>(options.max_sequences));
 }
 LlmScheduler::~LlmScheduler() = default;

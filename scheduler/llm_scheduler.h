@@ -16,8 +16,8 @@
 // is not full, so that somebody always finishes. After `max_preemptions` a request is admitted again only with all the
 // blocks that it can ever need, and is not a victim any more (slow readers excepted, at their own expense).
 //
-// A sequence whose reader is full keeps its blocks, is skipped by steps and takes no place among max_sequences. There may
-// be `max_paused` of them; the one that was not read for longest ends when one more comes.
+// A sequence whose reader is full keeps its blocks, is skipped by steps and takes no place among max_sequences. There
+// may be `max_paused` of them; the one that was not read for longest ends when one more comes.
 #pragma once
 
 #include <algorithm>

@@ -1,17 +1,15 @@
 #include "server/config.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include <yaml-cpp/yaml.h>
 
 #include "base/strings.h"
+#include "server/text_file.h"
 
 namespace quantd {
 namespace {
@@ -52,11 +50,13 @@ Setter Integer(T& field, int64_t low, int64_t high) {
   });
 }
 template <typename T>
-Setter Size(T& field) {
-  return Set(field, [](std::string_view text) -> absl::StatusOr<T> {
+Setter Size(T& field, int64_t low = 0, int64_t high = INT64_MAX) {
+  return Set(field, [low, high](std::string_view text) -> absl::StatusOr<T> {
     absl::StatusOr<int64_t> bytes = ParseBytes(text);
     if (!bytes.ok()) return bytes.status();
-    return static_cast<T>(*bytes);
+    if (*bytes >= low && *bytes <= high) return static_cast<T>(*bytes);
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", ToAbsl(text), "\": expected ", FormatBytes(low), " to ", FormatBytes(high)));
   });
 }
 Setter Flag(bool& field) {
@@ -112,6 +112,7 @@ void ApplyModel(const YAML::Node& node, ServerOptions& options, Errors& errors) 
     std::string pattern, weights;
     ApplyMap(rule, "rules", {{"pattern", Text(pattern)}, {"weights", Set(weights, ParseScheme)}}, errors);
     if (pattern.empty()) errors.push_back(absl::StrCat(At(rule), "rules: pattern is missing"));
+    if (rule.IsMap() && !rule["weights"]) errors.push_back(absl::StrCat(At(rule), "rules: weights is missing"));
     model.spec.rules.emplace_back(pattern, weights);
   };
   bool values_given = false;
@@ -129,7 +130,7 @@ void ApplyModel(const YAML::Node& node, ServerOptions& options, Errors& errors) 
              }},
             {"kv_cache_bytes", Size(model.spec.kv_cache_bytes)},
             {"activations", Set(model.spec.activations, ParseActivations)},
-            {"max_context", Integer(model.spec.max_context, 0, 1 << 24)},
+            {"max_context", Integer(model.spec.max_context, kMinContext, kMaxContext)},
             {"max_sequences", Integer(model.spec.max_sequences, 1, 4096)},
             {"max_batch_tokens", Integer(model.spec.max_batch_tokens, 1, 65536)},
             {"max_waiting_requests", Integer(model.queue.max_waiting_requests, 1, 1 << 20)},
@@ -186,13 +187,13 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
   Errors errors;
   if (root.IsNull()) return errors;
   const Keys outbox = {{"messages", Integer(options.outbox.messages, 2, 1 << 20)},
-                       {"bytes", Size(options.outbox.bytes)}};
+                       {"bytes", Size(options.outbox.bytes, 1024, 1 << 30)}};
   ApplyMap(root, "the configuration",
            {{"listen", Set(options.listen, ParseHostPort)},
             {"metrics_listen", Set(options.metrics_listen, ParseHostPort)},
             {"reflection", Flag(options.reflection)},
             {"max_concurrent_streams", Integer(options.max_concurrent_streams, 1, 1 << 20)},
-            {"max_receive_bytes", Integer(options.max_receive_bytes, 1024, 1 << 30)},
+            {"max_receive_bytes", Size(options.max_receive_bytes, 1024, 1 << 30)},
             {"codec_threads", Integer(options.codec_threads, 1, 64)},
             {"outbox",
              [&](const YAML::Node& node) {
@@ -202,10 +203,11 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
             {"drain_timeout", Set(options.drain_timeout, ParseDuration)},
             {"ready_file", Text(options.ready_file)},
             {"log_level", Set(options.log_level, ParseLogLevel)},
-            {"backend", Text(options.registry.backend)},
+            {"backend", Set(options.registry.backend, ParseBackend)},
             {"threads", Integer(options.registry.backend_options.threads, 0, 1024)},
             {"memory_budget", Size(options.registry.memory_budget_bytes)},
             {"model_roots", Sequence([&](const YAML::Node& node) {
+               if (!node.IsScalar()) errors.push_back(absl::StrCat(At(node), "model_roots: expected one folder"));
                options.model_roots.push_back(node.IsScalar() ? node.Scalar() : "");
              })},
             {"models", Sequence([&](const YAML::Node& node) { ApplyModel(node, options, errors); })}},
@@ -214,11 +216,11 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
 }
 
 std::vector<std::string> ReadConfig(const std::string& path, ServerOptions& options) {
-  std::ifstream file(path);
-  if (!file) return {absl::StrCat("cannot read: ", std::strerror(errno))};
-  std::stringstream text;
-  text << file.rdbuf();
-  return ParseConfig(text.str(), options);
+  absl::StatusOr<std::string> text = ReadTextFile(path);
+  if (!text.ok()) return {std::string(text.status().message())};
+  std::vector<std::string> errors = ParseConfig(*text, options);
+  for (std::string& error : errors) error = absl::StrCat(path, ": ", error);
+  return errors;
 }
 
 }  // namespace quantd

@@ -13,6 +13,7 @@ namespace quantd {
 // Sets in `options` what the file says and leaves the rest. Empty: all is well. Else one message an error, with its
 // line.
 std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& options);
+// The same with the path before each line.
 std::vector<std::string> ReadConfig(const std::string& path, ServerOptions& options);
 
 // The candidate closest to `word` by edit distance, if any is close enough to be a typing error.

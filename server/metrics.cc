@@ -112,8 +112,7 @@ struct Metrics::Families {
   Family<Histogram>& step_tokens =
       NewHistogram("quantd_step_tokens", "Tokens of one step, prompt and output together.");
   Family<Counter>& requests = NewCounter("quantd_requests_total", "Ended requests by gRPC code.");
-  Family<Counter>& rejected =
-      NewCounter("quantd_requests_rejected_total", "Requests refused at the door, by reason.");
+  Family<Counter>& rejected = NewCounter("quantd_requests_rejected_total", "Requests refused at the door, by reason.");
   Family<Counter>& tokens = NewCounter(
       "quantd_tokens_total", "Tokens of ended requests: of the prompt, of those found in the prefix cache, generated.");
   Family<Counter>& preemptions = NewCounter("quantd_preemptions_total", "Sequences that lost their blocks to another.");
@@ -122,8 +121,10 @@ struct Metrics::Families {
   Family<Counter>& prefix_queried =
       NewCounter("quantd_prefix_cache_queried_tokens_total", "Prompt tokens looked up in the prefix cache.");
   Family<Counter>& prefix_hit = NewCounter("quantd_prefix_cache_hit_tokens_total", "Prompt tokens found there.");
-  Family<Gauge>& running = NewGauge("quantd_requests_running", "Requests that hold KV blocks or wait for their reader.");
-  Family<Gauge>& waiting = NewGauge("quantd_requests_waiting", "Requests in the engine's queue, preempted ones included.");
+  Family<Gauge>& running =
+      NewGauge("quantd_requests_running", "Requests that hold KV blocks or wait for their reader.");
+  Family<Gauge>& waiting =
+      NewGauge("quantd_requests_waiting", "Requests in the engine's queue, preempted ones included.");
   Family<Gauge>& waiting_tokens = NewGauge("quantd_waiting_tokens", "Prompt tokens of waiting requests.");
   Family<Gauge>& oldest_waiting = NewGauge("quantd_oldest_waiting_seconds", "Age of the oldest waiting request.");
   Family<Gauge>& estimated_queue =

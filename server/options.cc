@@ -103,6 +103,11 @@ absl::StatusOr<DType> ParseActivations(std::string_view text) {
   return Bad("activation format", text, "f32 or bf16");
 }
 
+absl::StatusOr<std::string> ParseBackend(std::string_view text) {
+  if (text == "cpu" || text == "reference") return std::string(text);
+  return Bad("backend", text, "cpu or reference");
+}
+
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text) {
   if (text == "debug") return LogLevel::kDebug;
   if (text == "info") return LogLevel::kInfo;

@@ -20,6 +20,9 @@ struct ModelOptions {
   QueueLimits queue;
 };
 
+// The values of max_context that are taken: one token read and one written at least.
+inline constexpr int64_t kMinContext = 2, kMaxContext = 1 << 24;
+
 struct HostPort {
   std::string host = "127.0.0.1";
   int port = 0;  // 0 = any
@@ -51,6 +54,8 @@ std::string FormatBytes(int64_t bytes);  // "97.3 MiB"
 absl::StatusOr<Duration> ParseDuration(std::string_view text);
 // "f32", "bf16". InvalidArgument.
 absl::StatusOr<DType> ParseActivations(std::string_view text);
+// "cpu", "reference". InvalidArgument.
+absl::StatusOr<std::string> ParseBackend(std::string_view text);
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text);
 // A model's name where none was given: the last part of its path, without ".gguf".
 std::string DefaultModelName(const std::string& path);

@@ -8,7 +8,9 @@
 namespace quantd {
 
 void ModelFlags::AddTo(CLI::App& app, bool for_serving) {
-  app.add_option("--model", models, "[NAME=]PATH of a GGUF file or a Hugging Face folder")->type_name("[NAME=]PATH");
+  app.add_option("--model", models, "A GGUF file or a Hugging Face folder (repeatable)")
+      ->type_name("[NAME=]PATH")
+      ->allow_extra_args(false);
   app.add_option("--quantize", quantize,
                  "Scheme of the weights (bf16, int8_weight_only, int4_weight_only[,group_size=64],\n"
                  "int8_dynamic_activation_int8_weight); default: as the checkpoint is")
@@ -18,7 +20,8 @@ void ModelFlags::AddTo(CLI::App& app, bool for_serving) {
                  "Size of the KV cache (64MiB); default: max-sequences at max-context, at most 1GiB")
       ->type_name("SIZE");
   app.add_option("--activations", activations, "f32 or bf16; default f32")->type_name("DTYPE");
-  app.add_option("--max-context", max_context, "Tokens of prompt and output together; default: the model's");
+  app.add_option("--max-context", max_context,
+                 "Tokens of prompt and output together, at least 2; default: the model's");
   app.add_option("--max-sequences", max_sequences, "Sequences in one step; default 16");
   app.add_option("--max-batch-tokens", max_batch_tokens, "Tokens of one step; default 512");
   app.add_option("--backend", backend, "cpu or reference; default cpu")->type_name("NAME");
@@ -32,17 +35,8 @@ void ModelFlags::AddTo(CLI::App& app, bool for_serving) {
 
 namespace {
 
-// Names the flag in what `parse` complains of.
-template <typename T, typename Parse>
-absl::Status SetFrom(const std::optional<std::string>& text, const char* flag, Parse parse, T& field) {
-  if (!text.has_value()) return absl::OkStatus();
-  auto value = parse(std::string_view(*text));
-  if (!value.ok()) return absl::InvalidArgumentError(absl::StrCat(flag, ": ", value.status().message()));
-  field = *std::move(value);
-  return absl::OkStatus();
-}
-
-absl::Status SetFrom(const std::optional<int64_t>& given, const char* flag, int64_t low, int64_t high, int64_t& field) {
+absl::Status SetInteger(const std::optional<int64_t>& given, const char* flag, int64_t low, int64_t high,
+                        int64_t& field) {
   if (!given.has_value()) return absl::OkStatus();
   if (*given < low || *given > high) {
     return absl::InvalidArgumentError(absl::StrCat(flag, ": is ", *given, ", expected ", low, " to ", high));
@@ -62,12 +56,12 @@ absl::Status ApplyToModel(const ModelFlags& f, ModelOptions& model) {
   if (f.kv_cache_dtype.has_value()) spec.values = spec.keys;
   QD_RETURN_IF_ERROR(SetFrom(f.kv_cache_bytes, "--kv-cache-bytes", ParseBytes, spec.kv_cache_bytes));
   QD_RETURN_IF_ERROR(SetFrom(f.activations, "--activations", ParseActivations, spec.activations));
-  QD_RETURN_IF_ERROR(SetFrom(f.max_context, "--max-context", 1, 1 << 24, spec.max_context));
-  QD_RETURN_IF_ERROR(SetFrom(f.max_sequences, "--max-sequences", 1, 4096, spec.max_sequences));
-  QD_RETURN_IF_ERROR(SetFrom(f.max_batch_tokens, "--max-batch-tokens", 1, 65536, spec.max_batch_tokens));
+  QD_RETURN_IF_ERROR(SetInteger(f.max_context, "--max-context", kMinContext, kMaxContext, spec.max_context));
+  QD_RETURN_IF_ERROR(SetInteger(f.max_sequences, "--max-sequences", 1, 4096, spec.max_sequences));
+  QD_RETURN_IF_ERROR(SetInteger(f.max_batch_tokens, "--max-batch-tokens", 1, 65536, spec.max_batch_tokens));
   QD_RETURN_IF_ERROR(
-      SetFrom(f.max_waiting_requests, "--max-waiting-requests", 1, 1 << 20, model.queue.max_waiting_requests));
-  return SetFrom(f.max_waiting_tokens, "--max-waiting-tokens", 1, int64_t{1} << 40, model.queue.max_waiting_tokens);
+      SetInteger(f.max_waiting_requests, "--max-waiting-requests", 1, 1 << 20, model.queue.max_waiting_requests));
+  return SetInteger(f.max_waiting_tokens, "--max-waiting-tokens", 1, int64_t{1} << 40, model.queue.max_waiting_tokens);
 }
 
 }  // namespace
@@ -89,14 +83,10 @@ absl::Status ModelFlags::Apply(ServerOptions& options) const {
     options.models.push_back(std::move(model));
   }
   for (ModelOptions& model : options.models) QD_RETURN_IF_ERROR(ApplyToModel(*this, model));
-  if (backend.has_value()) options.registry.backend = *backend;
-  if (options.registry.backend != "cpu" && options.registry.backend != "reference") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--backend: \"", options.registry.backend, "\", expected cpu or reference"));
-  }
+  QD_RETURN_IF_ERROR(SetFrom(backend, "--backend", ParseBackend, options.registry.backend));
   QD_RETURN_IF_ERROR(SetFrom(memory_budget, "--memory-budget", ParseBytes, options.registry.memory_budget_bytes));
   int64_t n = options.registry.backend_options.threads;
-  QD_RETURN_IF_ERROR(SetFrom(threads, "--threads", 0, 1024, n));
+  QD_RETURN_IF_ERROR(SetInteger(threads, "--threads", 0, 1024, n));
   options.registry.backend_options.threads = static_cast<int>(n);
   return absl::OkStatus();
 }

@@ -3,9 +3,11 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <absl/status/status.h>
+#include <absl/strings/str_cat.h>
 
 #include "server/options.h"
 
@@ -25,5 +27,15 @@ struct ModelFlags {
   // Adds the models, then sets what was given on every model of `options`: flags override the file.
   absl::Status Apply(ServerOptions& options) const;
 };
+
+// Sets `field` to what `parse` makes of a flag's text, where it was given; names the flag in what `parse` complains of.
+template <typename T, typename Parse>
+absl::Status SetFrom(const std::optional<std::string>& text, const char* flag, Parse parse, T& field) {
+  if (!text.has_value()) return absl::OkStatus();
+  auto value = parse(std::string_view(*text));
+  if (!value.ok()) return absl::InvalidArgumentError(absl::StrCat(flag, ": ", value.status().message()));
+  field = *std::move(value);
+  return absl::OkStatus();
+}
 
 }  // namespace quantd

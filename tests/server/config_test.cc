@@ -16,6 +16,7 @@ listen: 0.0.0.0:9000
 drain_timeout: 2m
 backend: reference
 memory_budget: 1.5GiB
+max_receive_bytes: 1MiB
 reflection: false
 outbox: {messages: 8, bytes: 64KiB}
 model_roots: [/models, /more]
@@ -36,6 +37,7 @@ models:
   EXPECT_EQ(ToString(options.metrics_listen), "127.0.0.1:9464") << "a default that the file does not name";
   EXPECT_EQ(options.drain_timeout, std::chrono::minutes(2));
   EXPECT_EQ(options.registry.memory_budget_bytes, int64_t{3} << 29);
+  EXPECT_EQ(options.max_receive_bytes, 1 << 20);
   EXPECT_FALSE(options.reflection);
   EXPECT_EQ(options.outbox.bytes, 65536u);
   EXPECT_THAT(options.model_roots, ElementsAre("/models", "/more"));
@@ -64,11 +66,32 @@ TEST(ConfigTest, FindsAllErrorsAtOnceWithTheirLines) {
                           HasSubstr("\"a b\" is no model name"), HasSubstr("line 5: codec_threads: \"0\": expected")));
 }
 
+TEST(ConfigTest, RefusesWhatOnlyALoadWouldFind) {
+  ServerOptions options;
+  EXPECT_THAT(ParseConfig("backend: tpu\n"
+                          "max_receive_bytes: 2GiB\n"
+                          "models:\n"
+                          "  - path: /m\n"
+                          "    max_context: 1\n"
+                          "    rules:\n"
+                          "      - pattern: '*down_proj*'\n"
+                          "      - {weights: bf16}\n"
+                          "model_roots: [[a]]\n",
+                          options),
+              ElementsAre("line 1: backend: \"tpu\" is no backend: expected cpu or reference",
+                          "line 2: max_receive_bytes: \"2GiB\": expected 1.0 KiB to 1.0 GiB",
+                          HasSubstr("line 5: max_context: \"1\": expected a whole number from 2 to"),
+                          "line 7: rules: weights is missing", "line 8: rules: pattern is missing",
+                          "line 9: model_roots: expected one folder"));
+}
+
 TEST(ConfigTest, BrokenYamlNamesTheLine) {
   ServerOptions options;
   EXPECT_THAT(ParseConfig("a: [1,\nb: }\n", options), ElementsAre(HasSubstr("line 2: ")));
   EXPECT_THAT(ParseConfig("- 1\n", options), ElementsAre(HasSubstr("no mapping")));
-  EXPECT_THAT(ReadConfig("/nowhere/at/all.yaml", options), ElementsAre(HasSubstr("cannot read")));
+  EXPECT_THAT(ReadConfig("/nowhere/at/all.yaml", options),
+              ElementsAre("cannot read /nowhere/at/all.yaml: No such file or directory"));
+  EXPECT_THAT(ReadConfig("/", options), ElementsAre("cannot read /: Is a directory"));
 }
 
 TEST(ConfigTest, AFarWordIsNoSuggestion) { EXPECT_EQ(Nearest("zzzzzzzz", {"listen", "models"}), ""); }
