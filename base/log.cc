@@ -29,7 +29,9 @@ std::string Prefix(LogLevel level) {
   char stamp[64];
   const size_t n = std::strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
   std::snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
-  return std::string(stamp) + " " + kNames[static_cast<int>(level)] + " ";
+  // What stands on a terminal's line already, such as a progress bar, makes room.
+  static const bool kTerminal = isatty(2) != 0;
+  return std::string(kTerminal ? "\r\033[K" : "") + stamp + " " + kNames[static_cast<int>(level)] + " ";
 }
 
 // A pipe that can be written to has room for PIPE_BUF bytes.

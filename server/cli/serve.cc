@@ -1,5 +1,7 @@
 // `quantd serve`: options, signals, progress; everything else is the daemon's.
 #include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -30,59 +32,54 @@ struct ServeFlags {
 
 absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
   QD_RETURN_IF_ERROR(f.model.Apply(options));
-  if (f.listen.has_value()) {
-    QD_ASSIGN_OR_RETURN(options.listen, ParseHostPort(*f.listen));
-  }
-  if (f.metrics_listen.has_value()) {
-    QD_ASSIGN_OR_RETURN(options.metrics_listen, ParseHostPort(*f.metrics_listen));
-  }
-  if (f.drain_timeout.has_value()) {
-    QD_ASSIGN_OR_RETURN(options.drain_timeout, ParseDuration(*f.drain_timeout));
-  }
-  if (f.log_level.has_value()) {
-    QD_ASSIGN_OR_RETURN(options.log_level, ParseLogLevel(*f.log_level));
-  }
+  QD_RETURN_IF_ERROR(SetFrom(f.listen, "--listen", ParseHostPort, options.listen));
+  QD_RETURN_IF_ERROR(SetFrom(f.metrics_listen, "--metrics-listen", ParseHostPort, options.metrics_listen));
+  QD_RETURN_IF_ERROR(SetFrom(f.drain_timeout, "--drain-timeout", ParseDuration, options.drain_timeout));
+  QD_RETURN_IF_ERROR(SetFrom(f.log_level, "--log-level", ParseLogLevel, options.log_level));
   if (f.ready_file.has_value()) options.ready_file = *f.ready_file;
   if (f.no_reflection) options.reflection = false;
   options.model_roots.insert(options.model_roots.end(), f.model_roots.begin(), f.model_roots.end());
-  if (options.models.empty())
-    return absl::InvalidArgumentError("no model: give --model PATH or a --config with models");
   return absl::OkStatus();
 }
 
-// How far the load is: one line that redraws itself on a terminal, else a log line a tenth.
+// How far the load of the model is that loads now (one does at a time): on a terminal a line that is drawn anew, which
+// a log line clears (base/log.h), else a log line a tenth.
 class Progress {
  public:
   void Show(const std::vector<ModelInfo>& models) {
-    int64_t done = 0, total = 0;
-    for (const ModelInfo& m : models) {
-      if (m.state == ModelState::kLoading && m.progress.total_bytes == 0) return;  // it does not know yet
-      done += m.progress.done_bytes;
-      total += m.progress.total_bytes;
+    const auto loading = std::find_if(models.begin(), models.end(), [](const ModelInfo& m) {
+      return m.state == ModelState::kLoading && m.progress.total_bytes > 0;  // 0: it waits, or does not know yet
+    });
+    if (loading == models.end()) return;
+    if (loading->name != name_) {
+      name_ = loading->name;
+      tenths_ = 0;
     }
-    if (total == 0) return;
+    const int64_t done = loading->progress.done_bytes, total = loading->progress.total_bytes;
     const int percent = static_cast<int>(100 * done / total);
+    const std::string bytes = absl::StrCat(FormatBytes(done), " of ", FormatBytes(total));
     if (terminal_) {
-      constexpr int kWidth = 40;
+      constexpr int kWidth = 30;
       const int filled = kWidth * percent / 100;
-      std::fprintf(stderr, "\rloading [%s%s] %3d %%  %s of %s ", std::string(static_cast<size_t>(filled), '#').c_str(),
-                   std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), percent, FormatBytes(done).c_str(),
-                   FormatBytes(total).c_str());
+      std::fprintf(stderr, "\r\033[Kloading %s [%s%s] %3d %%  %s", name_.c_str(),
+                   std::string(static_cast<size_t>(filled), '#').c_str(),
+                   std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), percent, bytes.c_str());
       drawn_ = true;
-    } else if (percent / 10 > last_ / 10) {
-      LogInfo(absl::StrCat("loading ", percent, " %: ", FormatBytes(done), " of ", FormatBytes(total)));
+    } else if (percent / 10 > tenths_) {
+      LogInfo(absl::StrCat("model ", name_, ": loading ", percent, " %: ", bytes));
     }
-    last_ = percent;
+    tenths_ = percent / 10;
   }
   void End() {
-    if (drawn_) std::fprintf(stderr, "\r\033[K");
+    if (drawn_) std::fputs("\r\033[K", stderr);
     drawn_ = false;
   }
 
  private:
   const bool terminal_ = isatty(2) != 0;
   bool drawn_ = false;
-  int last_ = 0;
+  std::string name_;
+  int tenths_ = 0;
 };
 
 bool WaitForSignal(const sigset_t& signals, Duration timeout) {
@@ -91,8 +88,24 @@ bool WaitForSignal(const sigset_t& signals, Duration timeout) {
   return sigtimedwait(&signals, nullptr, &t) > 0;
 }
 
+// Requests in flight may finish until the timeout. A signal meanwhile ends them at once.
+void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals) {
+  LogInfo(absl::StrCat("draining for at most ", ToSeconds(timeout), " s; a second signal stops at once"));
+  std::atomic<bool> drained{false};
+  std::thread draining([&] {
+    daemon.Drain(timeout);
+    drained = true;
+  });
+  while (!drained) {
+    if (WaitForSignal(signals, std::chrono::milliseconds(10))) daemon.StopNow();
+  }
+  draining.join();
+  LogInfo("stopped");
+}
+
 int Run(const ServerOptions& options) {
   SetLogLevel(options.log_level);
+  std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
   // Blocked before any thread starts, so that only the waits below receive them.
   sigset_t signals;
   sigemptyset(&signals);
@@ -110,6 +123,8 @@ int Run(const ServerOptions& options) {
   LogInfo(absl::StrCat("quantd ", ToAbsl(Version()), " (", ToAbsl(Commit()), "); device ", device.id, " ", device.name,
                        "; isa ", device.isa, "; threads ", device.threads, "; memory budget ",
                        FormatBytes(daemon.registry().memory_budget_bytes())));
+  LogInfo(absl::StrCat("listening: gRPC on ", ToString({options.listen.host, daemon.grpc_port()}), ", metrics on ",
+                       ToString({options.metrics_listen.host, daemon.metrics_port()})));
 
   absl::Status loaded;
   std::atomic<bool> settled{false};
@@ -127,8 +142,7 @@ int Run(const ServerOptions& options) {
   if (stop && !settled) {
     // A load has no point at which it must stop: what other models serve may finish, then the process just ends.
     LogInfo("stopping while a model loads");
-    daemon.Drain(options.drain_timeout);
-    std::fflush(nullptr);
+    DrainUntilSignal(daemon, options.drain_timeout, signals);
     _exit(kExitOk);
   }
   loading.join();
@@ -136,21 +150,9 @@ int Run(const ServerOptions& options) {
     PrintError(loaded);
     return ExitCodeOf(loaded);
   }
-  LogInfo(absl::StrCat("serving gRPC on ", ToString({options.listen.host, daemon.grpc_port()}), ", metrics on ",
-                       ToString({options.metrics_listen.host, daemon.metrics_port()})));
+  LogInfo("ready");
   while (!stop) stop = WaitForSignal(signals, std::chrono::hours(1));
-
-  LogInfo(absl::StrCat("draining for at most ", ToSeconds(options.drain_timeout), " s; a second signal stops at once"));
-  std::atomic<bool> drained{false};
-  std::thread draining([&] {
-    daemon.Drain(options.drain_timeout);
-    drained = true;
-  });
-  while (!drained) {
-    if (WaitForSignal(signals, std::chrono::milliseconds(10))) daemon.StopNow();
-  }
-  draining.join();
-  LogInfo("stopped");
+  DrainUntilSignal(daemon, options.drain_timeout, signals);
   return kExitOk;
 }
 
@@ -165,7 +167,8 @@ void AddServe(CLI::App& app, int& exit_code) {
   command->add_option("--metrics-listen", f->metrics_listen, "HTTP /metrics /livez /readyz; default 127.0.0.1:9464")
       ->type_name("HOST:PORT");
   command->add_option("--model-root", f->model_roots, "Folder whose models PlanModel may read (repeatable)")
-      ->type_name("DIR");
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   command
       ->add_option("--ready-file", f->ready_file,
                    "Written when the models are served: {\"grpc\", \"metrics\", \"pid\"}")
@@ -183,7 +186,7 @@ void AddServe(CLI::App& app, int& exit_code) {
     ServerOptions options;
     if (!f->config.empty()) {
       const std::vector<std::string> errors = ReadConfig(f->config, options);
-      for (const std::string& error : errors) std::fprintf(stderr, "%s: %s\n", f->config.c_str(), error.c_str());
+      for (const std::string& error : errors) std::fprintf(stderr, "%s\n", error.c_str());
       if (!errors.empty()) {
         exit_code = kExitConfig;
         return;
@@ -192,6 +195,15 @@ void AddServe(CLI::App& app, int& exit_code) {
     if (absl::Status status = Apply(*f, options); !status.ok()) {
       std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
       exit_code = kExitUsage;
+      return;
+    }
+    if (options.models.empty()) {
+      const bool from_file = !f->config.empty();
+      std::fprintf(stderr,
+                   from_file ? "%s: names no models, and no --model is given\n"
+                             : "error: no model: give --model PATH or a --config with models\n",
+                   f->config.c_str());
+      exit_code = from_file ? kExitConfig : kExitUsage;
       return;
     }
     exit_code = Run(options);
