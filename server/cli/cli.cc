@@ -1,7 +1,11 @@
 #include "server/cli/cli.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +15,17 @@
 #include "server/version.h"
 
 namespace quantd {
+namespace {
+
+void PrintError(const std::string& code, const std::string& reason, const std::string& message) {
+  const bool repeats = reason.empty() || reason == code;
+  std::fprintf(stderr, "error: %s%s%s: %s\n", code.c_str(), repeats ? "" : " ", repeats ? "" : reason.c_str(),
+               message.empty() ? "(no message)" : message.c_str());
+}
+
+void PrintWriteError() { std::fprintf(stderr, "error: cannot write to standard output: %s\n", std::strerror(errno)); }
+
+}  // namespace
 
 int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
@@ -30,20 +45,27 @@ int ExitCodeOf(const absl::Status& status) {
 }
 
 void PrintError(const absl::Status& status) {
-  std::fprintf(stderr, "error: %s %s: %s\n", CodeName(status.code()).c_str(), ReasonOf(status).c_str(),
-               std::string(status.message()).c_str());
+  PrintError(CodeName(status.code()), ReasonOf(status), std::string(status.message()));
 }
 
-void PrintError(const grpc::Status& status) {
+void PrintError(const grpc::Status& status, const std::string& address) {
   const ErrorDetails details = ReadDetails(status);
-  const std::string code = CodeName(static_cast<absl::StatusCode>(status.error_code()));
-  std::fprintf(stderr, "error: %s%s%s: %s\n", code.c_str(), details.reason.empty() ? "" : " ", details.reason.c_str(),
-               status.error_message().empty() ? "(no message)" : status.error_message().c_str());
+  PrintError(CodeName(static_cast<absl::StatusCode>(status.error_code())), details.reason, status.error_message());
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && details.reason.empty()) {  // gRPC's own: nobody answered
+    std::fprintf(stderr, "is `quantd serve` running at %s?\n", address.c_str());
+  }
   if (details.retry_after.has_value()) std::fprintf(stderr, "try again in %.1f s\n", ToSeconds(*details.retry_after));
 }
 
+void WriteOut(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  PrintWriteError();
+  _exit(kExitRuntime);
+}
+
 int Main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
+  // Whoever started this may ignore it. A closed pipe ends a client command, and with it what the daemon does for it.
+  std::signal(SIGPIPE, SIG_DFL);
   CLI::App app{"quantd serves quantized language models over gRPC.", "quantd"};
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string(Version()));
@@ -53,7 +75,7 @@ int Main(int argc, char** argv) {
       "  quantd chat \"What is a KV cache?\"\n"
       "  quantd plan --model ./Llama-3.2-1B --quantize int8_weight_only\n\n"
       "Exit codes: 0 ok, 1 failed while running, 2 usage, 3 configuration, 4 model invalid, 5 resources, 6 cannot "
-      "listen.\n"
+      "listen, 130 interrupted.\n"
       "`quantd COMMAND --help` says more.");
   int exit_code = kExitOk;
   AddServe(app, exit_code);
@@ -69,6 +91,10 @@ int Main(int argc, char** argv) {
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
     return kExitRuntime;
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    PrintWriteError();
+    return exit_code == kExitOk ? kExitRuntime : exit_code;
   }
   return exit_code;
 }

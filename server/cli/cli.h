@@ -1,8 +1,8 @@
 // The subcommands of the one binary. CLI11 is included by the files of this folder alone.
 #pragma once
 
-#include <memory>
 #include <string>
+#include <string_view>
 
 #include <absl/status/status.h>
 #include <grpcpp/support/status.h>
@@ -20,7 +20,8 @@ enum ExitCode : int {
   kExitConfig = 3,
   kExitModel = 4,
   kExitResources = 5,
-  kExitBind = 6
+  kExitBind = 6,
+  kExitInterrupted = 130  // 128 + SIGINT, as a shell reports it
 };
 
 // Each adds its subcommand to `app` and stores what to return in `exit_code` when it has run.
@@ -33,9 +34,12 @@ void AddVersion(CLI::App& app, int& exit_code);
 
 // The exit code that tells a failure of loading, planning or listening.
 int ExitCodeOf(const absl::Status& status);
-// "error: CODE REASON: message" and what else helps, on standard error.
+// "error: CODE REASON: message" and what else helps, on standard error; no reason where it only repeats the code.
 void PrintError(const absl::Status& status);
-void PrintError(const grpc::Status& status);
+void PrintError(const grpc::Status& status, const std::string& address);  // of the daemon that was asked
+// Writes to standard output at once. Ends the process where that fails: what nobody reads need not be computed, and the
+// daemon cancels the request of a client that is gone.
+void WriteOut(std::string_view text);
 
 int Main(int argc, char** argv);
 

@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/clock.h"
+#include "server/cli/cli.h"
 
 namespace quantd {
 namespace {
@@ -27,7 +28,7 @@ class CancelOnInterrupt {
     sigaction(SIGINT, &action, &before_);
     thread_ = std::jthread([&context](std::stop_token stop) {
       while (!stop.stop_requested()) {
-        if (g_interrupted.exchange(false)) context.TryCancel();
+        if (g_interrupted) context.TryCancel();  // more than once does nothing
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
     });
@@ -37,6 +38,7 @@ class CancelOnInterrupt {
     thread_.join();
     sigaction(SIGINT, &before_, nullptr);
   }
+  bool interrupted() const { return g_interrupted; }
 
  private:
   struct sigaction before_ = {};
@@ -63,7 +65,9 @@ void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--top-p", top_p, "1 = off; default: the model's");
   app.add_option("--min-p", min_p, "0 = off; default: the model's");
   app.add_option("--seed", seed, "Default: the server picks one");
-  app.add_option("--stop", stop, "Text at which the answer ends (repeatable)")->type_name("TEXT");
+  app.add_option("--stop", stop, "Text at which the answer ends (repeatable)")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);  // the word after its text is the message
 }
 
 void SamplingFlags::Apply(v1::GenerateRequest& request) const {
@@ -110,7 +114,17 @@ Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
   }
   answer.status = reader->Finish();
   answer.seconds = ToSeconds(Now() - start);
+  answer.interrupted = cancel.interrupted() && answer.status.error_code() == grpc::StatusCode::CANCELLED;
   return answer;
+}
+
+int ReportFailure(const Answer& answer, const std::string& address) {
+  if (answer.interrupted) {
+    std::fputs("cancelled\n", stderr);
+    return kExitInterrupted;
+  }
+  PrintError(answer.status, address);
+  return kExitRuntime;
 }
 
 void PrintSpeed(const Answer& answer) {

@@ -34,6 +34,7 @@ struct SamplingFlags {
 
 struct Answer {
   grpc::Status status;
+  bool interrupted = false;  // cancelled by Ctrl-C
   std::string text;
   v1::Accepted accepted;
   v1::PromptInfo prompt;
@@ -42,9 +43,11 @@ struct Answer {
   double seconds = 0;              // from the call to its end, as this client saw it
   double first_text_seconds = -1;  // to the first text; -1: none came
 };
-// Calls `on_text` as text arrives. Ctrl-C cancels the request: the answer's status is CANCELLED. Blocks; one at a time.
+// Calls `on_text` as text arrives. Ctrl-C cancels the request. Blocks; one at a time.
 Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
               const std::function<void(const std::string&)>& on_text);
+// For an answer that failed: says why on standard error and gives the exit code.
+int ReportFailure(const Answer& answer, const std::string& address);
 // "12 tokens, 45.1 tokens/s, first token after 0.03 s" on standard error.
 void PrintSpeed(const Answer& answer);
 std::string FinishName(v1::FinishReason reason);  // "eos", "max_tokens", …

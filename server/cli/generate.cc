@@ -1,14 +1,14 @@
 // `quantd generate`: one prompt, streamed to the terminal.
+#include <unistd.h>
+
 #include <cstdio>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "server/cli/cli.h"
 #include "server/cli/client.h"
+#include "server/text_file.h"
 
 namespace quantd {
 namespace {
@@ -16,24 +16,16 @@ namespace {
 struct GenerateFlags {
   ClientFlags client;
   SamplingFlags sampling;
-  std::string prompt, prompt_file, output = "text";
+  std::optional<std::string> prompt, prompt_file;
+  std::string output = "text";
   bool parse_special = false;
 };
 
-bool ReadPrompt(const CLI::App& command, GenerateFlags& f) {
-  if (command.count("--prompt") > 0) return true;
-  std::istream* in = &std::cin;
-  std::ifstream file;
-  if (!f.prompt_file.empty()) {
-    file.open(f.prompt_file, std::ios::binary);
-    if (!file) {
-      std::fprintf(stderr, "error: cannot read %s\n", f.prompt_file.c_str());
-      return false;
-    }
-    in = &file;
-  }
-  f.prompt.assign(std::istreambuf_iterator<char>(*in), {});
-  return true;
+absl::StatusOr<std::string> ReadPrompt(const GenerateFlags& f) {
+  if (f.prompt.has_value()) return *f.prompt;
+  if (f.prompt_file.has_value()) return ReadTextFile(*f.prompt_file);
+  if (isatty(0) != 0) std::fputs("reading the prompt from standard input; Ctrl-D ends it\n", stderr);
+  return ReadText(stdin, "standard input");
 }
 
 std::string ToJson(const Answer& a) {
@@ -59,26 +51,26 @@ std::string ToJson(const Answer& a) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-int Run(GenerateFlags& f) {
+int Run(const GenerateFlags& f) {
+  absl::StatusOr<std::string> prompt = ReadPrompt(f);
+  if (!prompt.ok()) {
+    std::fprintf(stderr, "error: %s\n", std::string(prompt.status().message()).c_str());
+    return kExitUsage;
+  }
   v1::GenerateRequest request;
   request.set_model(f.client.model);
-  request.set_text(f.prompt);
+  request.set_text(*std::move(prompt));
   request.set_parse_special(f.parse_special);
   f.sampling.Apply(request);
   auto stub = v1::Generation::NewStub(f.client.Connect());
   const bool json = f.output == "json";
   const Answer answer = Stream(*stub, request, [json](const std::string& text) {
-    if (json) return;
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    if (!json) WriteOut(text);
   });
-  if (!json) std::fputc('\n', stdout);
-  if (!answer.status.ok()) {
-    PrintError(answer.status);
-    return kExitRuntime;
-  }
+  if (!json && (answer.status.ok() || !answer.text.empty())) WriteOut("\n");
+  if (!answer.status.ok()) return ReportFailure(answer, f.client.address);
   if (json) {
-    std::puts(ToJson(answer).c_str());
+    WriteOut(ToJson(answer) + "\n");
   } else {
     PrintSpeed(answer);
   }
@@ -91,17 +83,21 @@ void AddGenerate(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text, by a running daemon");
   auto f = std::make_shared<GenerateFlags>();
   f->client.AddTo(*command);
-  command->add_option("--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
-      ->type_name("TEXT");
-  command->add_option("--prompt-file", f->prompt_file, "")->type_name("FILE");
+  CLI::Option* prompt =
+      command->add_option("prompt,--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
+          ->type_name("TEXT");
+  command->add_option("--prompt-file", f->prompt_file, "A file that holds the text")
+      ->type_name("FILE")
+      ->excludes(prompt);
   command->add_flag("--parse-special", f->parse_special, "Special tokens written in the prompt are recognised");
   f->sampling.AddTo(*command);
   command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->footer(
       "Examples:\n"
-      "  quantd generate --prompt 'Once upon a time' --max-tokens 64 --temperature 0\n"
+      "  quantd generate 'Once upon a time' --max-tokens 64 --temperature 0\n"
+      "  quantd generate --prompt-file prompt.txt --stop '###'\n"
       "  quantd generate -o json --seed 7 < prompt.txt");
-  command->callback([f, command, &exit_code] { exit_code = ReadPrompt(*command, *f) ? Run(*f) : kExitUsage; });
+  command->callback([f, &exit_code] { exit_code = Run(*f); });
 }
 
 }  // namespace quantd

@@ -68,7 +68,7 @@ int Run(const ModelsFlags& f) {
     status = stub->GetModel(&context, request, response.add_models());
   }
   if (!status.ok()) {
-    PrintError(status);
+    PrintError(status, f.address);
     return kExitRuntime;
   }
   if (f.output == "text") {
@@ -83,7 +83,7 @@ int Run(const ModelsFlags& f) {
   const google::protobuf::Message& message =
       f.name.empty() ? static_cast<const google::protobuf::Message&>(response) : response.models(0);
   if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return kExitRuntime;
-  std::fputs(json.c_str(), stdout);
+  WriteOut(json);
   return kExitOk;
 }
 

@@ -31,10 +31,11 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
   table.Add({"total", std::to_string(plan.use.total()), FormatBytes(plan.use.total())});
   table.Add({"budget", std::to_string(proto.budget_bytes()), FormatBytes(static_cast<int64_t>(proto.budget_bytes()))});
   std::fputs(table.Text().c_str(), stdout);
-  std::printf("%s; %lld parameters; %s of KV cache a token; %llu tokens cached at most, %u sequences at %lld tokens\n",
+  std::printf("%s; %lld parameters; %s of KV cache a token; %llu tokens cached at most, %u sequence%s at %lld tokens\n",
               proto.fits() ? "fits" : "DOES NOT FIT", static_cast<long long>(plan.parameters),
               FormatBytes(plan.kv_bytes_per_token).c_str(), static_cast<unsigned long long>(proto.max_cached_tokens()),
-              proto.concurrent_at_max_context(), static_cast<long long>(plan.max_context));
+              proto.concurrent_at_max_context(), proto.concurrent_at_max_context() == 1 ? "" : "s",
+              static_cast<long long>(plan.max_context));
   for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
   if (!verbose) return;
   Table layers({"LAYER", "SHAPE", "SCHEME", "BYTES", "OF BF16", "KERNEL", "REASON"});
@@ -111,7 +112,7 @@ int Run(const PlanFlags& f) {
       PrintText(model, *plan, proto, f.verbose);
     }
   }
-  if (f.output == "json") std::puts((all.size() == 1 ? all[0] : all).dump(2).c_str());
+  if (f.output == "json") std::puts(all.dump(2).c_str());
   return fits ? kExitOk : kExitResources;
 }
 
@@ -122,7 +123,8 @@ void AddPlan(CLI::App& app, int& exit_code) {
   auto f = std::make_shared<PlanFlags>();
   f->model.AddTo(*command, /*for_serving=*/false);
   command->add_flag("-v,--verbose", f->verbose, "Every layer: scheme, bytes, kernel, reason");
-  command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
+  command->add_option("-o,--output", f->output, "text or json, which is an array of one object a model")
+      ->check(CLI::IsMember({"text", "json"}));
   command->footer(
       "Examples:\n"
       "  quantd plan --model ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
