@@ -33,6 +33,12 @@ foreach(file ${fuzz_sources})
   set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
 endforeach()
 
+# The built program as a process: its command line, its signals.
+if(QUANTD_SERVER)
+  quantd_python_test(server/cli server/cli_test.py $<TARGET_FILE:quantd> ${CMAKE_CURRENT_SOURCE_DIR}/goldens)
+  set_tests_properties(server/cli PROPERTIES LABELS server TIMEOUT 300)
+endif()
+
 # A stock Python client against the daemon. The first run fetches grpcio-tools into the build folder.
 if(QUANTD_SERVER)
   quantd_python_test(server/python_client server/python/python_client_test.py

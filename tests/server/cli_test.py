@@ -1,0 +1,426 @@
+#!/usr/bin/env python3
+"""The command line as a person and a script meet it: exit codes, messages, JSON, signals, pipes, terminals.
+
+usage: cli_test.py QUANTD GOLDENS_FOLDER
+"""
+import contextlib
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+QUANTD = sys.argv[1]
+SMALL = pathlib.Path(sys.argv[2]) / "gguf" / "mixed_tied_gpt2.gguf"  # a context of 128 tokens
+LIMIT_S = 60  # for what takes milliseconds on a free machine
+ENDLESS = ["--max-tokens", "60000"]  # many seconds
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARN|ERROR) ")
+
+
+def make_long_model(folder: pathlib.Path) -> pathlib.Path:
+    """The small model with a context of 100,000 tokens: greedily it repeats itself and meets no end of text."""
+    data = bytearray(SMALL.read_bytes())
+    key = b"llama.context_length"
+    struct.pack_into("<I", data, data.index(key) + len(key) + 4, 100_000)  # after the u32 of its type
+    path = folder / "long.gguf"
+    path.write_bytes(data)
+    return path
+
+
+def wait_until(condition, what: str) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.01)  # polls another process; nothing depends on how long
+
+
+def quantd(*args, stdin: str = "", **more) -> subprocess.CompletedProcess:
+    return subprocess.run([QUANTD, *map(str, args)], input=stdin, capture_output=True, text=True, errors="replace",
+                          timeout=LIMIT_S, check=False, **more)
+
+
+def run_on_terminal(*args, typed: bytes = b"") -> tuple[int, str, str]:
+    """Exit status, standard output, standard error of a run whose standard input is a terminal."""
+    controller, terminal = pty.openpty()
+    try:
+        process = subprocess.Popen([QUANTD, *args], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        os.write(controller, typed)
+        out, err = process.communicate(timeout=LIMIT_S)
+        return process.returncode, out, err
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+@contextlib.contextmanager
+def address_of_nobody():
+    """An address that is taken and refuses every connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+class Daemon:
+    """`quantd serve` on ports of its own choosing."""
+
+    def __init__(self, folder: pathlib.Path, *args, stderr=None):
+        self.log_file = folder / "log"
+        self.ready_file = folder / "ready.json"
+        with open(self.log_file, "wb") as log:
+            self.process = subprocess.Popen(
+                [QUANTD, "serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file",
+                 str(self.ready_file), *map(str, args)], stdin=subprocess.DEVNULL, stderr=stderr or log)
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def wait_until_ready(self) -> "Daemon":
+        wait_until(lambda: self.ready_file.exists() or self.process.poll() is not None, "the daemon is ready")
+        if not self.ready_file.exists():
+            raise RuntimeError(f"quantd serve ended with {self.process.returncode}:\n{self.log()}")
+        addresses = json.loads(self.ready_file.read_text())
+        self.grpc, self.metrics = addresses["grpc"], addresses["metrics"]
+        return self
+
+    def cancelled(self) -> float:
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=LIMIT_S) as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines
+                   if line.startswith("quantd_requests_total{") and 'code="CANCELLED"' in line)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=LIMIT_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def begin_generate(*args) -> subprocess.Popen:
+    """A generation of which the first text has come."""
+    process = subprocess.Popen([QUANTD, "generate", "hello", "--model", "long", "--temperature", "0", *args],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if not os.read(process.stdout.fileno(), 1):
+        raise RuntimeError(process.communicate()[1])
+    return process
+
+
+class WithFolder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def write(self, text: str) -> str:
+        path = self.folder / "file"
+        path.write_text(text)
+        return str(path)
+
+    def start(self, *args, **more) -> Daemon:
+        daemon = Daemon(self.folder, *args, **more)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def check(self, result: subprocess.CompletedProcess, code: int, *parts: str) -> None:
+        """The run ended with `code`, and its standard error holds the parts."""
+        self.assertEqual(result.returncode, code, result.stderr)
+        for part in parts:
+            self.assertIn(part, result.stderr)
+
+
+class ExitCodes(WithFolder):
+    def test_0_help_and_version(self):
+        for args in [["--help"], ["--version"], ["serve", "--help"], ["generate", "--help"]]:
+            self.check(quantd(*args), 0)
+
+    def test_2_usage(self):
+        self.check(quantd(), 2)
+        self.check(quantd("serve"), 2, "--model")
+        self.check(quantd("serve", "--modle", SMALL), 2, "--modle")
+        self.check(quantd("serve", "--model", SMALL, "--listen", "nowhere"), 2, "--listen", "nowhere")
+        self.check(quantd("serve", "--model", SMALL, "--drain-timeout", "soon"), 2, "--drain-timeout")
+        self.check(quantd("serve", "--model", SMALL, "--backend", "tpu"), 2, "--backend", "tpu")
+        self.check(quantd("plan", "--model", SMALL, "--max-context", "1"), 2, "--max-context", "expected 2 to")
+        self.check(quantd("plan", "--model", SMALL, "--quantize", "int3"), 2, "--quantize", "int3")
+        self.check(quantd("plan", "--model", SMALL, "other.gguf"), 2, "other.gguf")  # no second path of --model
+        self.check(quantd("generate", "a", "--prompt", "b"), 2, "--prompt")
+        self.check(quantd("generate", "--prompt", "a", "--prompt-file", "b"), 2, "--prompt-file")
+        self.check(quantd("generate", "--prompt-file", self.folder), 2, f"cannot read {self.folder}: Is a directory")
+        self.check(quantd("generate", "--prompt-file", "/nowhere"), 2, "cannot read /nowhere: No such file")
+
+    def test_3_configuration(self):
+        def serve(yaml: str) -> subprocess.CompletedProcess:
+            return quantd("serve", "--config", self.write(yaml))
+        self.check(serve("lissten: 1:2\n"), 3, "file: line 1:", "listen")
+        result = serve(f"models: [{{path: {SMALL}}}]\nbackend: foo\n")
+        self.check(result, 3, "line 2: backend:", "foo")
+        self.assertNotIn("--backend", result.stderr)
+        self.check(serve("threads: 1\n"), 3, "names no models")
+        self.check(quantd("serve", "--config", self.folder), 3, f"cannot read {self.folder}: Is a directory")
+        self.check(quantd("serve", "--config", "/nowhere"), 3, "cannot read /nowhere: No such file")
+
+    def test_4_model_invalid(self):
+        free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        self.check(quantd("plan", "--model", "/nowhere.gguf"), 4, "error: NOT_FOUND: /nowhere.gguf")
+        self.check(quantd("serve", "--model", "/nowhere.gguf", *free), 4, "error: NOT_FOUND: /nowhere.gguf")
+        broken = self.folder / "broken.gguf"
+        broken.write_bytes(SMALL.read_bytes()[:10_000])
+        self.check(quantd("plan", "--model", broken), 4, "broken.gguf")
+        self.check(quantd("serve", "--model", broken, *free), 4, "broken.gguf")
+
+    def test_5_memory_budget(self):
+        args = ["--model", SMALL, "--memory-budget", "64KiB"]
+        result = quantd("plan", *args)
+        self.check(result, 5)
+        self.assertIn("DOES NOT FIT", result.stdout)
+        self.check(quantd("serve", *args, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"), 5, "MEMORY_BUDGET")
+
+    def test_6_address_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            for flag, other in [("--listen", "--metrics-listen"), ("--metrics-listen", "--listen")]:
+                self.check(quantd("serve", "--model", SMALL, flag, address, other, "127.0.0.1:0"), 6, "BIND_FAILED", address)
+
+
+class WithoutADaemon(WithFolder):
+    def test_a_dead_address_is_named_with_a_hint(self):
+        with address_of_nobody() as address:
+            for args in [["generate", "hello"], ["chat", "hello"], ["models"], ["generate", "-o", "json", "hello"]]:
+                result = quantd(*args, "--address", address)
+                self.check(result, 1, "error: UNAVAILABLE: ", f"is `quantd serve` running at {address}?")
+                self.assertEqual(result.stdout, "")
+
+    def test_a_piped_conversation_ends_with_its_first_failure(self):
+        with address_of_nobody() as address:
+            result = quantd("chat", "--address", address, stdin="one\ntwo\n")
+            self.check(result, 1, "UNAVAILABLE")
+            self.assertEqual(result.stderr.count("error: UNAVAILABLE"), 1)
+
+    def test_a_conversation_on_a_terminal_does_not_begin_without_a_daemon(self):
+        with address_of_nobody() as address:
+            code, out, err = run_on_terminal("chat", "--address", address, typed=b"question\n")
+            self.assertEqual((code, out), (1, ""))
+            self.assertIn("is `quantd serve` running", err)
+            self.assertNotIn("> ", err)
+
+    def test_generate_says_that_it_reads_a_terminal(self):
+        with address_of_nobody() as address:
+            code, _, err = run_on_terminal("generate", "--address", address, typed=b"Once\n\x04")
+            self.assertEqual(code, 1)
+            self.assertTrue(err.startswith("reading the prompt from standard input; Ctrl-D ends it\n"), err)
+
+    def test_plan(self):
+        for models in [["a"], ["a", "b"]]:
+            flags = [part for name in models for part in ("--model", f"{name}={SMALL}")]
+            plans = json.loads(quantd("plan", *flags, "-o", "json").stdout)
+            self.assertEqual([plan["name"] for plan in plans], models)  # an array for one model too
+            self.assertEqual(plans[0]["total_bytes"], sum(plans[0]["bytes"].values()))
+            self.assertTrue(plans[0]["fits"])
+            self.assertEqual(plans[0]["max_context"], 128)
+        one = quantd("plan", "--model", SMALL, "--kv-cache-bytes", "16KiB").stdout
+        self.assertIn(" 1 sequence at 128 tokens", one)
+
+    def test_version(self):
+        told = json.loads(quantd("version", "-o", "json").stdout)
+        self.assertIn(told["cpu"]["isa_in_use"], told["cpu"]["isa_available"])
+        self.assertIn(told["version"], quantd("version").stdout)
+        portable = quantd("version", "-o", "json", env={**os.environ, "QUANTD_CPU_ISA": "portable"})
+        self.assertEqual(json.loads(portable.stdout)["cpu"]["isa_in_use"], "portable")
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "wb") as full:
+            for args in [["version"], ["plan", "--model", SMALL]]:
+                result = subprocess.run([QUANTD, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+                self.check(result, 1, "No space left")
+
+
+class WithADaemon(WithFolder):
+    @classmethod
+    def setUpClass(cls):
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        folder = pathlib.Path(temporary.name)
+        config = folder / "quantd.yaml"
+        config.write_text(f"""
+listen: 127.0.0.1:1
+log_level: error
+max_receive_bytes: 1MiB
+models:
+  - {{name: long, path: {make_long_model(folder)}, kv_cache_dtype: f32, kv_cache_bytes: 32MiB}}
+  - {{name: small, path: {SMALL}, max_waiting_requests: 7}}
+""")
+        cls.daemon = Daemon(folder, "--config", config, "--kv-cache-dtype", "int8", "--log-level", "info")
+        cls.addClassCleanup(cls.daemon.kill)
+        cls.daemon.wait_until_ready()
+
+    def ask(self, command: str, *args, model: str = "small", **more) -> subprocess.CompletedProcess:
+        return quantd(command, "--address", self.daemon.grpc, "--model", model, *args, **more)
+
+    def begin(self, *args) -> subprocess.Popen:
+        process = begin_generate("--address", self.daemon.grpc, *args)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.stdout.close)
+        return process
+
+    def test_models(self):
+        told = json.loads(quantd("models", "--address", self.daemon.grpc, "-o", "json").stdout)
+        self.assertEqual([m["name"] for m in told["models"]], ["long", "small"])
+        one = json.loads(quantd("models", "small", "--address", self.daemon.grpc, "-o", "json").stdout)
+        self.assertEqual(one["state"], "MODEL_STATE_READY")
+        self.assertEqual(one["max_context"], 128)
+        table = quantd("models", "--address", self.daemon.grpc).stdout
+        self.assertRegex(table, r"(?m)^small +ready ")
+        self.check(quantd("models", "nobody", "--address", self.daemon.grpc), 1, "error: NOT_FOUND MODEL_NOT_FOUND: ")
+
+    def test_flags_override_the_file(self):
+        told = json.loads(quantd("models", "--address", self.daemon.grpc, "-o", "json").stdout)["models"]
+        for model in told:  # a flag about a model is for each of them
+            self.assertEqual(model["spec"]["quantization"]["kv_keys"], "int8")
+        self.assertIn(" INFO ready", self.daemon.log())
+        self.assertFalse(self.daemon.grpc.endswith(":1"))
+
+    def test_generate(self):
+        args = ["--max-tokens", "5", "--temperature", "0"]
+        told = json.loads(self.ask("generate", "hello", *args, "-o", "json").stdout)
+        self.assertEqual(told["model"], "small")
+        self.assertEqual(told["finish_reason"], "max_tokens")
+        self.assertEqual(told["usage"]["new_tokens"], 5)
+        self.assertGreater(told["timing"]["total_seconds"], 0)
+        for given in [["hello"], ["--prompt", "hello"], ["--prompt-file", self.write("hello")]]:
+            result = self.ask("generate", *given, *args)
+            self.check(result, 0, "5 tokens", "ended by max_tokens")
+            self.assertEqual(result.stdout, told["text"] + "\n")
+        self.assertEqual(self.ask("generate", *args, stdin="hello").stdout, told["text"] + "\n")
+
+    def test_a_failed_call_prints_nothing_on_standard_output(self):
+        result = self.ask("generate", "a " * 200)
+        self.check(result, 1, "error: INVALID_ARGUMENT CONTEXT_TOO_LONG: ", "a first new token exceed the context of 128")
+        self.assertEqual(result.stdout, "")
+        self.check(self.ask("generate", "a " * 200, "--max-tokens", "3"), 1, "and max_new_tokens of 3 exceed")
+
+    def test_the_message_after_a_stop_text_is_no_stop_text(self):
+        result = self.ask("chat", "--stop", "xyz", "--stop", "[a,b]", "hello", "--max-tokens", "3")
+        self.check(result, 0, "3 tokens")
+
+    def test_a_piped_conversation(self):
+        result = self.ask("chat", "--max-tokens", "3", "--temperature", "0", stdin="hi\n\nyes\n/quit\nnot asked\n")
+        self.check(result, 0)
+        self.assertEqual(result.stderr.count("ended by"), 2)
+        self.assertNotIn("> ", result.stderr)
+
+    def test_a_conversation_on_a_terminal_goes_on_after_a_failed_message(self):
+        code, _, err = run_on_terminal("chat", "--address", self.daemon.grpc, "--model", "small", "--max-tokens", "3",
+                                       typed=b"a" * 300 + b"\nhi\n/quit\n")
+        self.assertEqual(code, 0, err)
+        self.assertIn("CONTEXT_TOO_LONG", err)
+        self.assertEqual(err.count("ended by"), 1)
+
+    def test_ctrl_c_cancels(self):
+        before = self.daemon.cancelled()
+        process = self.begin(*ENDLESS)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+        self.assertEqual((process.returncode, err), (130, b"cancelled\n"))
+        wait_until(lambda: self.daemon.cancelled() == before + 1, "the daemon counts the cancelled request")
+
+    def test_a_closed_pipe_ends_the_client_and_its_request(self):
+        before = self.daemon.cancelled()
+        process = self.begin(*ENDLESS)
+        process.stdout.close()
+        self.assertEqual(process.wait(timeout=LIMIT_S), -signal.SIGPIPE)
+        wait_until(lambda: self.daemon.cancelled() == before + 1, "the daemon counts the cancelled request")
+
+    def test_a_full_disk_ends_the_client(self):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([QUANTD, "generate", "hello", "--address", self.daemon.grpc, "--model", "long", *ENDLESS],
+                                    stdout=full, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+        self.check(result, 1, "cannot write to standard output: No space left")
+
+
+class Stopping(WithFolder):
+    def model_flags(self) -> list:
+        return ["--model", f"long={make_long_model(self.folder)}", "--kv-cache-bytes", "16MiB"]
+
+    def begin(self, address: str, *args) -> subprocess.Popen:
+        process = begin_generate("--address", address, *args)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_sigterm_lets_requests_finish(self):
+        daemon = self.start(*self.model_flags()).wait_until_ready()
+        client = self.begin(daemon.grpc, "--max-tokens", "2000")
+        daemon.signal()
+        _, err = client.communicate(timeout=LIMIT_S)
+        self.assertEqual(client.returncode, 0, err)
+        self.assertIn(b"2000 tokens", err)
+        self.assertEqual(daemon.wait(), 0)
+
+    def test_a_second_signal_ends_at_once(self):
+        daemon = self.start(*self.model_flags(), "--drain-timeout", "1h").wait_until_ready()
+        client = self.begin(daemon.grpc, *ENDLESS)
+        daemon.signal()
+        wait_until(lambda: "draining for at most" in daemon.log(), "the drain begins")
+        self.assertIsNone(daemon.process.poll())
+        daemon.signal(signal.SIGINT)
+        self.assertEqual(daemon.wait(), 0)
+        _, err = client.communicate(timeout=LIMIT_S)
+        self.assertEqual(client.returncode, 1)
+        self.assertIn(b"error: UNAVAILABLE DRAINING: ", err)
+
+    def test_a_second_signal_ends_at_once_while_a_model_loads(self):
+        path = make_long_model(self.folder)
+        names = ["long"] + [f"m{i}" for i in range(500)]  # many seconds of loading, and little memory until the end
+        config = self.write("models:\n" + "".join(f"  - {{name: {n}, path: {path}, kv_cache_bytes: 8MiB}}\n" for n in names))
+        daemon = self.start("--config", config, "--drain-timeout", "1h")
+        wait_until(lambda: "model long: ready" in daemon.log(), "the first model is ready")
+        address = re.search(r"listening: gRPC on (\S+),", daemon.log()).group(1)
+        client = self.begin(address, *ENDLESS)
+        daemon.signal()
+        wait_until(lambda: "draining for at most" in daemon.log(), "the drain begins")
+        self.assertIsNone(daemon.process.poll())
+        daemon.signal()
+        self.assertEqual(daemon.wait(), 0)
+        self.assertIn("stopping while a model loads", daemon.log())
+        self.assertFalse(daemon.ready_file.exists())
+        client.communicate(timeout=LIMIT_S)
+        self.assertEqual(client.returncode, 1)
+
+
+class Progress(WithFolder):
+    def test_log_lines_clear_the_progress_line_of_a_terminal(self):
+        path = make_long_model(self.folder)
+        names = [f"m{i}" for i in range(500)]
+        config = self.write("models:\n" + "".join(f"  - {{name: {n}, path: {path}, kv_cache_bytes: 8MiB}}\n" for n in names))
+        controller, terminal = pty.openpty()
+        self.addCleanup(os.close, controller)
+        daemon = self.start("--config", config, stderr=terminal)
+        os.close(terminal)
+        shown = ""
+        bar_then_log = re.compile(r"loading m\d+ \[[#.]+\] +\d+ %  .*?\n.*\n", re.S)
+        end = time.monotonic() + LIMIT_S
+        while not bar_then_log.search(shown) and time.monotonic() < end:
+            shown += os.read(controller, 65536).decode()
+        daemon.signal()
+        self.assertRegex(shown, bar_then_log)
+        for line in LOG_LINE.finditer(shown):
+            self.assertTrue(shown[:line.start()].endswith("\r\x1b[K"), shown)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
