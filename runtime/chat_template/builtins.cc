@@ -41,16 +41,19 @@ bool Args::Done(Run& run, std::string_view callee) {
   return run.ok();
 }
 
-// ---- functions ----
-
-namespace {
-
 bool IntArgument(Run& run, const Value& value, Int& out) {
-  if (value.AsInt(out)) return true;
+  if (value.AsInt(out)) {
+    out = std::clamp(out, -kFarInt, kFarInt);
+    return true;
+  }
   if (auto* u = value.As<Undefined>()) return run.Fail(u->Why()), false;
   run.Fail(absl::StrCat("'", ToAbsl(TypeName(value)), "' object cannot be interpreted as an integer"));
   return false;
 }
+
+// ---- functions ----
+
+namespace {
 
 Value Range(Run& run, Args args) {
   Int start = 0, stop = 0, step = 1;
@@ -61,9 +64,8 @@ Value Range(Run& run, Args args) {
     return {};
   if (n == 3 && !IntArgument(run, args.positional[2], step)) return {};
   if (step == 0) return run.Fail("range() arg 3 must not be zero");
-  constexpr Int kFar = Int{1} << 100;  // far from any overflow below
   for (Int x : {start, stop, step}) {
-    if (x > kFar || x < -kFar) return run.Exhausted("range too big");
+    if (x >= kFarInt || x <= -kFarInt) return run.Exhausted("range too big");
   }
   Int count = step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step;
   count = std::max<Int>(count, 0);
@@ -194,9 +196,9 @@ std::optional<Value> Attribute(Run& run, const Value& value, std::string_view na
 }
 
 // Python's obj[key]; nothing where it raises TypeError or LookupError.
-std::optional<Value> Item(const Value& value, const Value& key) {
+std::optional<Value> Item(Run& run, const Value& value, const Value& key) {
   if (auto* d = value.dict()) {
-    const Value* found = d->Find(key);
+    const Value* found = d->Find(run, key);
     return found ? std::optional<Value>(*found) : std::nullopt;
   }
   Int index = 0;
@@ -246,7 +248,7 @@ Value GetAttr(Run& run, const Value& value, std::string_view name) {
 Value GetItem(Run& run, const Value& value, const Value& key) {
   if (auto* u = value.As<Undefined>()) return run.Fail(u->Why());
   if (value.text() && !run.Charge(value.text()->size() / 8)) return {};
-  if (std::optional<Value> item = Item(value, key)) return *std::move(item);
+  if (std::optional<Value> item = Item(run, value, key)) return *std::move(item);
   if (key.text() == nullptr) return MakeUndefined("'" + std::string(TypeName(value)) + " object' has no such item");
   // A bound method keeps its name, and that of a key lives only as long as the key.
   if (std::string_view method = FindMethod(key.text()->view()); !method.empty()) {
@@ -302,7 +304,11 @@ Value GetSlice(Run& run, const Value& value, const Value& start, const Value& st
   if (t) return MakeText(std::move(text));
   Value part = MakeSequence(run, s->kind, std::move(items), value.trusted);
   if (run.ok()) {
-    const auto& [first, ignored, stride] = s->range;
+    const auto& [first, ignored, stride] = s->range;  // the stride grows with every slice of a slice
+    Int far = 0;
+    if (__builtin_mul_overflow(stride, size + 1, &far) || far >= kFarInt || far <= -kFarInt) {
+      return run.Exhausted("range too big");
+    }
     part.sequence()->range = {first + from * stride, first + to * stride, by * stride};
   }
   return part;

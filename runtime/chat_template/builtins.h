@@ -34,6 +34,10 @@ class Args {
   size_t next_ = 0;
 };
 
+// An integer argument, kept within ±kFarInt: beyond any length, and sums of a few do not overflow. Else fails the run.
+inline constexpr Int kFarInt = Int{1} << 100;
+bool IntArgument(Run& run, const Value& value, Int& out);
+
 bool HasFilter(std::string_view name);
 bool HasTest(std::string_view name);
 bool HasFunction(std::string_view name);
@@ -63,7 +67,7 @@ Value FormatTime(Run& run, const Text& format, int64_t unix_seconds);
 // str.strip: of whitespace, or of the characters of `chars`.
 Text Strip(const Text& text, const Text* chars, bool left, bool right);
 Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, Int count);
-std::vector<Text> SplitLines(const Text& text, bool keep_ends = false);
+std::vector<Text> SplitLines(Run& run, const Text& text, bool keep_ends = false);
 Text Repeat(Run& run, const Text& text, Int times);
 bool AllCased(const Text& text, bool upper);  // str.isupper, str.islower
 

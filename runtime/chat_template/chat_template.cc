@@ -14,6 +14,9 @@ namespace {
 constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 constexpr std::string_view kContinueTagStripped = "CONTINUE_FINAL_MESSAGE_TAG";
 
+// Each is a variable of the outermost scope, which is searched from one to the next.
+constexpr size_t kMaxTemplateArguments = 256;
+
 Value Data(std::string_view text) { return MakeString(text, /*trusted=*/false); }
 // Keys that we write ourselves are data all the same where a template prints them: the whole object is.
 class Object {
@@ -99,21 +102,24 @@ absl::StatusOr<ScopePtr> MakeContext(Run& run, const ChatTemplateInput& input, V
     QD_ASSIGN_OR_RETURN(Value tool, MakeTool(run, input.tools[i], i));
     tools.push_back(std::move(tool));
   }
-  scope->Set("messages", MakeList(run, std::move(messages), /*trusted=*/false));
-  scope->Set("tools", tools.empty() ? Value(None{}, false) : MakeList(run, std::move(tools), /*trusted=*/false));
-  scope->Set("documents", Value(None{}, false));
-  scope->Set("add_generation_prompt", Value(input.add_generation_prompt && !input.continue_final_message));
-  if (!input.bos_token.empty()) scope->Set("bos_token", MakeString(input.bos_token, /*trusted=*/true));
-  if (!input.eos_token.empty()) scope->Set("eos_token", MakeString(input.eos_token, /*trusted=*/true));
+  scope->Set(run, "messages", MakeList(run, std::move(messages), /*trusted=*/false));
+  scope->Set(run, "tools", tools.empty() ? Value(None{}, false) : MakeList(run, std::move(tools), /*trusted=*/false));
+  scope->Set(run, "documents", Value(None{}, false));
+  scope->Set(run, "add_generation_prompt", Value(input.add_generation_prompt && !input.continue_final_message));
+  if (!input.bos_token.empty()) scope->Set(run, "bos_token", MakeString(input.bos_token, /*trusted=*/true));
+  if (!input.eos_token.empty()) scope->Set(run, "eos_token", MakeString(input.eos_token, /*trusted=*/true));
   if (input.template_args_json.empty()) return scope;
-  QD_ASSIGN_OR_RETURN(arguments, ParseObject(run, input.template_args_json, "template arguments"));
+  QD_ASSIGN_OR_RETURN(arguments, ParseObject(run, input.template_args_json, "template_args"));
+  if (size_t count = arguments.dict()->entries.size(); count > kMaxTemplateArguments) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("template_args: ", count, " variables, expected at most ", kMaxTemplateArguments));
+  }
   for (const auto& [key, value] : arguments.dict()->entries) {
     std::string_view name = key.text()->view();
     if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
-      return absl::InvalidArgumentError(
-          absl::StrCat("template arguments: '", ToAbsl(name), "' has a field of its own"));
+      return absl::InvalidArgumentError(absl::StrCat("template_args: '", ToAbsl(name), "' has a field of its own"));
     }
-    scope->Set(name, value);  // a view into `arguments`, which outlives the scope
+    scope->Set(run, name, value);  // a view into `arguments`, which outlives the scope
   }
   return scope;
 }
@@ -123,7 +129,7 @@ absl::StatusOr<Text> CutAfterContent(const Text& text, const ChatMessage& last) 
   std::string_view all = text.view();
   size_t at = all.rfind(kContinueTagStripped);
   Text content = Strip(Text(last.content, false), nullptr, true, true);
-  if (at == std::string_view::npos || all.find(content.view()) == std::string_view::npos) {
+  if (at == std::string_view::npos || FindPart(all, content.view()) == std::string_view::npos) {
     return absl::InvalidArgumentError("continue_final_message: the final message does not appear in the rendered chat");
   }
   Text head = text.Sub(0, at);

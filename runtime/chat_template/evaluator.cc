@@ -6,7 +6,8 @@
 
 namespace quantd::chat {
 
-void Scope::Set(std::string_view name, Value value) {
+void Scope::Set(Run& run, std::string_view name, Value value) {
+  run.Charge(variables.size() / 16);
   for (auto& [key, old] : variables) {
     if (key == name) {
       old = std::move(value);
@@ -157,7 +158,7 @@ Evaluator::Flow Evaluator::ExecOne(const Stmt& stmt, const ScopePtr& scope) {
       break;
     }
     case Stmt::Kind::kMacro:
-      scope->Set(stmt.name, MakeMacro(stmt, stmt.name, scope));
+      scope->Set(run_, stmt.name, MakeMacro(stmt, stmt.name, scope));
       break;
     case Stmt::Kind::kCallBlock: {
       Value caller = MakeMacro(stmt, "caller", scope);
@@ -196,7 +197,7 @@ Evaluator::Flow Evaluator::ExecFor(const Stmt& stmt, std::vector<Value> items, c
   bool completed = false;  // jinja2 runs the else where no body came to its end, be it for a break or a continue
   while (run_.Charge(1) && loop->Advance(run_)) {
     auto inner = std::make_shared<Scope>(scope);
-    inner->Set("loop", Value(loop));
+    inner->Set(run_, "loop", Value(loop));
     Assign(*stmt.target, loop->current, inner);
     Flow flow = Exec(stmt.body, inner);
     completed = completed || flow == Flow::kNext;
@@ -216,7 +217,7 @@ void Evaluator::Assign(const Expr& target, const Value& value, const ScopePtr& s
   if (!run_.ok()) return;
   switch (target.kind) {
     case Expr::Kind::kName:
-      scope->Set(target.name, value);
+      scope->Set(run_, target.name, value);
       return;
     case Expr::Kind::kNamespaceRef: {
       Value holder = Lookup(target.name, scope);
@@ -260,29 +261,29 @@ Value Evaluator::CallMacro(const Macro& macro, Args args) {
     std::optional<Value> value;
     if (i < taken) {
       value = args.positional[i];
-    } else {
+    } else if (run_.Charge(args.named.size() / 16)) {
       value = args.TakeNamed(parameter.name);
     }
     if (!value) {
       value = parameter.default_value != nullptr ? Eval(*parameter.default_value, scope)
                                                  : MakeUndefined("parameter '" + parameter.name + "' was not provided");
     }
-    scope->Set(parameter.name, *std::move(value));
+    scope->Set(run_, parameter.name, *std::move(value));
   }
   if (stmt.uses_caller && !explicit_caller) {
-    scope->Set("caller", args.TakeNamed("caller").value_or(MakeUndefined("No caller defined")));
+    scope->Set(run_, "caller", args.TakeNamed("caller").value_or(MakeUndefined("No caller defined")));
   }
   if (stmt.uses_kwargs) {
     DictBuilder kwargs(run_);
     for (auto& [name, value] : args.named) kwargs.Set(MakeText(std::move(name)), std::move(value));
-    scope->Set("kwargs", kwargs.Build());
+    scope->Set(run_, "kwargs", kwargs.Build());
   } else if (!args.named.empty()) {
     return run_.Fail("macro '" + macro.name + "' takes no keyword argument '" +
                      std::string(args.named[0].first.view()) + "'");
   }
   if (stmt.uses_varargs) {
     std::vector<Value> rest(args.positional.begin() + static_cast<ptrdiff_t>(taken), args.positional.end());
-    scope->Set("varargs", MakeSequence(run_, Sequence::Kind::kTuple, std::move(rest)));
+    scope->Set(run_, "varargs", MakeSequence(run_, Sequence::Kind::kTuple, std::move(rest)));
   } else if (args.positional.size() > taken) {
     return run_.Fail(
         absl::StrCat("macro '", macro.name, "' takes not more than ", stmt.parameters.size(), " argument(s)"));

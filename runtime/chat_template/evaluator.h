@@ -21,7 +21,7 @@ struct Scope {
   std::vector<std::pair<std::string_view, Value>> variables;
 
   explicit Scope(std::shared_ptr<Scope> outer) : parent(std::move(outer)) {}
-  void Set(std::string_view name, Value value);
+  void Set(Run& run, std::string_view name, Value value);
 };
 using ScopePtr = std::shared_ptr<Scope>;
 

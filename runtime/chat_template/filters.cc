@@ -14,11 +14,6 @@ namespace {
 
 using Filter = Value (*)(Run&, const Value&, Args&);
 
-bool IntOf(Run& run, const Value& value, Int& out) {
-  if (value.AsInt(out)) return true;
-  run.Fail(absl::StrCat("'", ToAbsl(TypeName(value)), "' object cannot be interpreted as an integer"));
-  return false;
-}
 // A keyword argument that filters read as a boolean.
 bool Flag(Args& args, std::string_view name) { return Truthy(args.Take(name, Value(false))); }
 
@@ -58,6 +53,7 @@ Value Trim(Run& run, const Value& input, Args& args) {
   Value chars = args.Take("chars", Value(None{}));
   if (!args.Done(run, "trim")) return {};
   if (!chars.IsNone() && chars.text() == nullptr) return run.Fail("strip arg must be None or str");
+  if (chars.text() != nullptr && !run.Charge(chars.text()->size() / 8)) return {};
   return MakeText(Strip(text, chars.text(), true, true));
 }
 
@@ -67,7 +63,7 @@ Value ReplaceFilter(Run& run, const Value& input, Args& args) {
   Text to = ToStr(run, args.Need(run, "new"));
   Value count = args.Take("count", Value(None{}));
   Int limit = -1;
-  if (!args.Done(run, "replace") || (!count.IsNone() && !IntOf(run, count, limit))) return {};
+  if (!args.Done(run, "replace") || (!count.IsNone() && !IntArgument(run, count, limit))) return {};
   return MakeText(Replace(run, text, from.view(), to, limit));
 }
 
@@ -81,15 +77,17 @@ Value Indent(Run& run, const Value& input, Args& args) {
   if (width.text()) {
     indention = *width.text();
   } else {
-    if (!IntOf(run, width, spaces)) return {};
+    if (!IntArgument(run, width, spaces)) return {};
     indention = Repeat(run, Text(" ", true), spaces);
   }
   Text text = *input.text();
   text.Append("\n", true);
   Text out;
   bool later = false;
-  for (const Text& line : SplitLines(text)) {
-    if (!run.ChargeText(out.size() + indention.size() + line.size()) && !run.ok()) return {};
+  for (const Text& line : SplitLines(run, text)) {
+    size_t more = indention.size() + line.size() + 1;
+    if (!run.Charge(more / 64) || (out.size() + more > run.limits().output_bytes && !run.ChargeText(out.size() + more)))
+      return {};
     if (later) out.Append("\n", true);
     if (later ? (blank || !line.empty()) : first) out.Append(indention);
     out.Append(line);
@@ -101,7 +99,7 @@ Value Indent(Run& run, const Value& input, Args& args) {
 Value Center(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
   Int width = 0;
-  if (!IntOf(run, args.Take("width", Value(Int{80})), width) || !args.Done(run, "center")) return {};
+  if (!IntArgument(run, args.Take("width", Value(Int{80})), width) || !args.Done(run, "center")) return {};
   Int pad = width - static_cast<Int>(CountCodePoints(text.view()));
   if (pad <= 0) return MakeText(std::move(text));
   Int left = pad / 2 + (pad & width & 1);
@@ -117,9 +115,10 @@ Value Truncate(Run& run, const Value& input, Args& args) {
   bool kill_words = Flag(args, "killwords");
   Text end = ToStr(run, args.Take("end", MakeString("...", true)));
   Value leeway_arg = args.Take("leeway", Value(None{}));
-  if (!args.Done(run, "truncate") || !IntOf(run, length_arg, length)) return {};
-  if (!leeway_arg.IsNone() && !IntOf(run, leeway_arg, leeway)) return {};
+  if (!args.Done(run, "truncate") || !IntArgument(run, length_arg, length)) return {};
+  if (!leeway_arg.IsNone() && !IntArgument(run, leeway_arg, leeway)) return {};
   if (input.text() == nullptr) return run.Fail("truncate of what is no string");
+  if (!run.Charge(input.text()->size() / 8)) return {};  // the offsets of its code points are taken
   const Text& text = *input.text();
   std::vector<size_t> at = CodePointOffsets(text.view());
   auto end_length = static_cast<Int>(CountCodePoints(end.view()));
@@ -167,14 +166,15 @@ Value Escape(Run& run, const Value& input, Args& args) {
 Value UrlEncode(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "urlencode")) return {};
   if (input.text() == nullptr) return run.Fail("urlencode of what is no string");
+  if (!run.ChargeText(3 * input.text()->size())) return {};
   Text out;
   for (size_t i = 0; i < input.text()->size(); ++i) {
     auto c = static_cast<unsigned char>(input.text()->view()[i]);
     bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                 std::string_view("_.-~/").find(static_cast<char>(c)) != std::string_view::npos;
-    char hex[8];
-    std::snprintf(hex, sizeof(hex), safe ? "%c" : "%%%02X", c);
-    out.Append(hex, input.text()->TrustedAt(i));
+    constexpr char kHex[] = "0123456789ABCDEF";
+    const char encoded[] = {'%', kHex[c >> 4], kHex[c & 15]};
+    out.Append(safe ? input.text()->view().substr(i, 1) : std::string_view(encoded, 3), input.text()->TrustedAt(i));
   }
   return MakeText(std::move(out));
 }
@@ -304,7 +304,7 @@ std::optional<Int> ParseInt(const Value& value, Int base, bool& overflow) {
 Value IntFilter(Run& run, const Value& input, Args& args) {
   Value otherwise = args.Take("default", Value(Int{0}));
   Int base = 10, i = 0;
-  if (!IntOf(run, args.Take("base", Value(Int{10})), base) || !args.Done(run, "int")) return {};
+  if (!IntArgument(run, args.Take("base", Value(Int{10})), base) || !args.Done(run, "int")) return {};
   if (auto* u = input.As<Undefined>()) return run.Fail(u->Why());
   if (input.AsInt(i)) return Value(i, input.trusted);
   std::optional<double> d;
@@ -338,7 +338,10 @@ Value FloatFilter(Run& run, const Value& input, Args& args) {
 Value Abs(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "abs")) return {};
   Int i = 0;
-  if (input.AsInt(i)) return Value(i < 0 ? -i : i, input.trusted);
+  if (input.AsInt(i)) {
+    if (i < 0 && __builtin_sub_overflow(Int{0}, i, &i)) return run.Exhausted("an integer of more than 127 bits");
+    return Value(i, input.trusted);
+  }
   if (auto* d = input.As<double>()) return Value(std::fabs(*d), input.trusted);
   if (auto* u = input.As<Undefined>()) return run.Fail(u->Why());
   return run.Fail(absl::StrCat("bad operand type for abs(): '", ToAbsl(TypeName(input)), "'"));
@@ -358,9 +361,21 @@ double RoundHalfEven(double value, int digits) {
   return out;
 }
 
+// round() of an integer to `digits` after the point, ties to even. False: the result does not fit.
+bool RoundInt(Int& value, int digits) {
+  if (digits >= 0) return true;
+  if (digits < -38) return value = 0, true;  // 10^38 < 2^127 < 10^39 / 2
+  Int scale = 1;
+  for (int i = 0; i < -digits; ++i) scale *= 10;
+  Int quotient = value / scale, rest = value % scale;
+  Int size = rest < 0 ? -rest : rest, left = scale - size;
+  if (size > left || (size == left && quotient % 2 != 0)) quotient += value < 0 ? -1 : 1;
+  return !__builtin_mul_overflow(quotient, scale, &value);
+}
+
 Value Round(Run& run, const Value& input, Args& args) {
   Int precision = 0, i = 0;
-  if (!IntOf(run, args.Take("precision", Value(Int{0})), precision)) return {};
+  if (!IntArgument(run, args.Take("precision", Value(Int{0})), precision)) return {};
   Text method = ToStr(run, args.Take("method", MakeString("common", true)));
   if (!args.Done(run, "round")) return {};
   if (precision > 100 || precision < -100) return run.Exhausted("round: a precision beyond 100");
@@ -370,9 +385,9 @@ Value Round(Run& run, const Value& input, Args& args) {
   if (!input.AsDouble(d))
     return run.Fail(absl::StrCat("type ", ToAbsl(TypeName(input)), " doesn't define __round__ method"));
   if (method.view() == "common") {
-    if (input.AsInt(i) && digits >= 0) return Value(i, input.trusted);
-    double rounded = RoundHalfEven(d, digits);
-    return input.AsInt(i) ? Value(static_cast<Int>(rounded), input.trusted) : Value(rounded, input.trusted);
+    if (!input.AsInt(i)) return Value(RoundHalfEven(d, digits), input.trusted);
+    if (!RoundInt(i, digits)) return run.Exhausted("an integer of more than 127 bits");
+    return Value(i, input.trusted);
   }
   if (method.view() != "ceil" && method.view() != "floor") return run.Fail("method must be common, ceil or floor");
   double scale = std::pow(10.0, digits);
@@ -382,11 +397,12 @@ Value Round(Run& run, const Value& input, Args& args) {
 // ---- sequences ----
 
 // jinja2's make_attrgetter: "a.b.0" walks attributes and items.
-Value Walk(Run& run, Value item, const Value& attribute, const Value* otherwise = nullptr) {
-  std::vector<Value> parts;
+using Path = std::vector<Value>;
+Path MakePath(Run& run, const Value& attribute) {
+  Path parts;
   if (attribute.text()) {
     std::string_view path = attribute.text()->view();
-    for (size_t begin = 0; begin <= path.size();) {
+    for (size_t begin = 0; begin <= path.size() && run.Charge(kStepsOfPart);) {
       size_t end = std::min(path.find('.', begin), path.size());
       std::string_view part = path.substr(begin, end - begin);
       Int index = 0;
@@ -399,20 +415,26 @@ Value Walk(Run& run, Value item, const Value& attribute, const Value* otherwise 
   } else if (!attribute.IsNone()) {
     parts.push_back(attribute);
   }
-  for (const Value& part : parts) {
-    if (!run.ok()) return {};
+  return parts;
+}
+
+Value Walk(Run& run, Value item, const Path& path, const Value* otherwise = nullptr) {
+  for (const Value& part : path) {
+    if (!run.Charge(1)) return {};
     item = GetItem(run, item, part);
     if (otherwise != nullptr && !otherwise->IsNone() && item.IsUndefined()) item = *otherwise;
   }
   return item;
 }
 
-Value IgnoreCase(const Value& value) { return value.text() ? MakeText(MapCase(*value.text(), Case::kLower)) : value; }
+Value IgnoreCase(Run& run, const Value& value) {
+  if (value.text() == nullptr || !run.ChargeText(value.text()->size())) return value;
+  return MakeText(MapCase(*value.text(), Case::kLower));
+}
 
-Value KeyOf(Run& run, const Value& item, const Value& attribute, bool case_sensitive,
-            const Value* otherwise = nullptr) {
-  Value key = Walk(run, item, attribute, otherwise);
-  return case_sensitive ? key : IgnoreCase(key);
+Value KeyOf(Run& run, const Value& item, const Path& path, bool case_sensitive, const Value* otherwise = nullptr) {
+  Value key = Walk(run, item, path, otherwise);
+  return case_sensitive ? key : IgnoreCase(run, key);
 }
 
 // Stable, as sorted() is; reversed it keeps the order of equals too.
@@ -431,21 +453,21 @@ Value Sort(Run& run, const Value& input, Args& args) {
   bool reverse = Flag(args, "reverse"), case_sensitive = Flag(args, "case_sensitive");
   Value attribute = args.Take("attribute", Value(None{}));
   if (!args.Done(run, "sort")) return {};
-  std::vector<Value> paths;  // "a,b" sorts by a, then by b
+  std::vector<Path> paths;  // "a,b" sorts by a, then by b
   if (attribute.text()) {
     std::string_view all = attribute.text()->view();
-    for (size_t begin = 0; begin <= all.size();) {
+    for (size_t begin = 0; begin <= all.size() && run.ok();) {
       size_t end = std::min(all.find(',', begin), all.size());
-      paths.push_back(MakeString(all.substr(begin, end - begin), true));
+      paths.push_back(MakePath(run, MakeString(all.substr(begin, end - begin), true)));
       begin = end + 1;
     }
   } else {
-    paths.push_back(attribute);
+    paths.push_back(MakePath(run, attribute));
   }
   std::vector<Value> items = Iterate(run, input), keys;
   for (const Value& item : items) {
     std::vector<Value> key;
-    for (const Value& path : paths) key.push_back(KeyOf(run, item, path, case_sensitive));
+    for (const Path& path : paths) key.push_back(KeyOf(run, item, path, case_sensitive));
     if (!run.ok()) return {};
     keys.push_back(MakeList(run, std::move(key)));
   }
@@ -463,7 +485,7 @@ Value DictSort(Run& run, const Value& input, Args& args) {
   for (const auto& [key, value] : input.dict()->entries) {
     items.push_back(MakeSequence(run, Sequence::Kind::kTuple, {key, value}, input.trusted));
     const Value& chosen = by.view() == "key" ? key : value;
-    keys.push_back(case_sensitive ? chosen : IgnoreCase(chosen));
+    keys.push_back(case_sensitive ? chosen : IgnoreCase(run, chosen));
   }
   return MakeList(run, SortBy(run, std::move(items), keys, reverse), input.trusted);
 }
@@ -473,16 +495,17 @@ Value GroupBy(Run& run, const Value& input, Args& args) {
   Value otherwise = args.Take("default", Value(None{}));
   bool case_sensitive = Flag(args, "case_sensitive");
   if (!args.Done(run, "groupby")) return {};
+  Path path = MakePath(run, attribute);
   std::vector<Value> items = Iterate(run, input), keys;
-  for (const Value& item : items) keys.push_back(KeyOf(run, item, attribute, case_sensitive, &otherwise));
+  for (const Value& item : items) keys.push_back(KeyOf(run, item, path, case_sensitive, &otherwise));
   if (!run.ok()) return {};
   items = SortBy(run, std::move(items), keys, false);
   std::vector<Value> groups;
   for (size_t begin = 0; begin < items.size() && run.ok();) {
-    Value key = KeyOf(run, items[begin], attribute, case_sensitive, &otherwise);
+    Value key = KeyOf(run, items[begin], path, case_sensitive, &otherwise);
     size_t end = begin + 1;
-    while (end < items.size() && Equal(run, key, KeyOf(run, items[end], attribute, case_sensitive, &otherwise))) ++end;
-    Value grouper = KeyOf(run, items[begin], attribute, true, &otherwise);
+    while (end < items.size() && Equal(run, key, KeyOf(run, items[end], path, case_sensitive, &otherwise))) ++end;
+    Value grouper = KeyOf(run, items[begin], path, true, &otherwise);
     std::vector<Value> members(items.begin() + static_cast<ptrdiff_t>(begin),
                                items.begin() + static_cast<ptrdiff_t>(end));
     groups.push_back(
@@ -495,13 +518,13 @@ Value GroupBy(Run& run, const Value& input, Args& args) {
 
 Value Unique(Run& run, const Value& input, Args& args) {
   bool case_sensitive = Flag(args, "case_sensitive");
-  Value attribute = args.Take("attribute", Value(None{}));
+  Path path = MakePath(run, args.Take("attribute", Value(None{})));
   if (!args.Done(run, "unique")) return {};
   std::set<std::string> seen;
   std::vector<Value> out;
   for (Value& item : Iterate(run, input)) {
     std::string key;
-    if (!CanonicalKey(KeyOf(run, item, attribute, case_sensitive), key)) return run.Fail("unhashable type");
+    if (!CanonicalKey(run, KeyOf(run, item, path, case_sensitive), key)) return run.Fail("unhashable type");
     if (seen.insert(std::move(key)).second) out.push_back(std::move(item));
   }
   return MakeSequence(run, Sequence::Kind::kIterator, std::move(out));
@@ -509,14 +532,14 @@ Value Unique(Run& run, const Value& input, Args& args) {
 
 Value Extreme(Run& run, const Value& input, Args& args, bool max) {
   bool case_sensitive = Flag(args, "case_sensitive");
-  Value attribute = args.Take("attribute", Value(None{}));
+  Path path = MakePath(run, args.Take("attribute", Value(None{})));
   if (!args.Done(run, max ? "max" : "min")) return {};
   std::vector<Value> items = Iterate(run, input);
   if (items.empty()) return MakeUndefined("No aggregated item, sequence was empty.");
   size_t best = 0;
-  Value best_key = KeyOf(run, items[0], attribute, case_sensitive);
+  Value best_key = KeyOf(run, items[0], path, case_sensitive);
   for (size_t i = 1; i < items.size() && run.ok(); ++i) {
-    Value key = KeyOf(run, items[i], attribute, case_sensitive);
+    Value key = KeyOf(run, items[i], path, case_sensitive);
     if (max ? Less(run, best_key, key) : Less(run, key, best_key)) {
       best = i;
       best_key = std::move(key);
@@ -528,26 +551,26 @@ Value Min(Run& run, const Value& input, Args& args) { return Extreme(run, input,
 Value Max(Run& run, const Value& input, Args& args) { return Extreme(run, input, args, true); }
 
 Value Sum(Run& run, const Value& input, Args& args) {
-  Value attribute = args.Take("attribute", Value(None{}));
+  Path path = MakePath(run, args.Take("attribute", Value(None{})));
   Value total = args.Take("start", Value(Int{0}));
   if (!args.Done(run, "sum")) return {};
   if (total.text()) return run.Fail("sum() can't sum strings");
   for (const Value& item : Iterate(run, input)) {
     if (!run.Charge(1)) return {};
-    total = Binary(run, /*Operator::kAdd*/ 0, total, Walk(run, item, attribute));
+    total = Binary(run, /*Operator::kAdd*/ 0, total, Walk(run, item, path));
   }
   return total;
 }
 
 Value Join(Run& run, const Value& input, Args& args) {
   Text separator = ToStr(run, args.Take("d", MakeString("", true)));
-  Value attribute = args.Take("attribute", Value(None{}));
+  Path path = MakePath(run, args.Take("attribute", Value(None{})));
   if (!args.Done(run, "join")) return {};
   Text out;
   bool first = true;
   for (const Value& item : Iterate(run, input)) {
     if (!std::exchange(first, false)) out.Append(separator);
-    out.Append(ToStr(run, Walk(run, item, attribute)));
+    out.Append(ToStr(run, Walk(run, item, path)));
     if (!run.Charge(1 + separator.size() / 64) || out.size() > run.limits().output_bytes) {
       run.ChargeText(out.size());
       return {};
@@ -608,7 +631,7 @@ Value Reverse(Run& run, const Value& input, Args& args) {
 
 Value Batch(Run& run, const Value& input, Args& args) {
   Int count = 0;
-  if (!IntOf(run, args.Need(run, "linecount"), count)) return {};
+  if (!IntArgument(run, args.Need(run, "linecount"), count)) return {};
   Value fill = args.Take("fill_with", Value(None{}));
   if (!args.Done(run, "batch")) return {};
   std::vector<Value> rows, row;
@@ -626,7 +649,7 @@ Value Batch(Run& run, const Value& input, Args& args) {
 
 Value Slice(Run& run, const Value& input, Args& args) {
   Int slices = 0;
-  if (!IntOf(run, args.Need(run, "slices"), slices)) return {};
+  if (!IntArgument(run, args.Need(run, "slices"), slices)) return {};
   Value fill = args.Take("fill_with", Value(None{}));
   if (!args.Done(run, "slice")) return {};
   if (slices == 0) return run.Fail("integer division or modulo by zero");
@@ -655,7 +678,8 @@ Value Map(Run& run, const Value& input, Args& args) {
     Value otherwise = args.TakeNamed("default").value_or(Value(None{}));
     if (!attribute) return run.Fail("map requires a filter argument");
     if (!args.Done(run, "map")) return {};
-    for (const Value& item : Iterate(run, input)) out.push_back(Walk(run, item, *attribute, &otherwise));
+    Path path = MakePath(run, *attribute);
+    for (const Value& item : Iterate(run, input)) out.push_back(Walk(run, item, path, &otherwise));
     return MakeSequence(run, Sequence::Kind::kIterator, std::move(out));
   }
   Value name = args.Need(run, "name");
@@ -674,11 +698,11 @@ Value Map(Run& run, const Value& input, Args& args) {
 Value Choose(Run& run, const Value& input, Args& args, bool by_attribute, bool wanted) {
   std::vector<Value> out;
   if (!Truthy(input)) return MakeSequence(run, Sequence::Kind::kIterator, {});
-  Value attribute = by_attribute ? args.Need(run, "attribute") : Value(None{});
+  Path path = MakePath(run, by_attribute ? args.Need(run, "attribute") : Value(None{}));
+  if (!run.ok()) return {};
   Args rest;
   rest.positional.assign(args.positional.begin() + (by_attribute ? 1 : 0), args.positional.end());
   rest.named = args.named;
-  if (!run.ok()) return {};
   Value name;
   if (!rest.positional.empty()) {
     name = rest.positional[0];
@@ -687,7 +711,7 @@ Value Choose(Run& run, const Value& input, Args& args, bool by_attribute, bool w
   }
   for (Value& item : Iterate(run, input)) {
     if (!run.Charge(1)) return {};
-    Value tested = Walk(run, item, attribute);
+    Value tested = Walk(run, item, path);
     bool holds = name.text() ? CallTest(run, name.text()->view(), tested, rest) : Truthy(tested);
     if (holds == wanted) out.push_back(std::move(item));
   }

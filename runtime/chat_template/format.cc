@@ -154,7 +154,7 @@ class PercentFormatter {
     if (Current() == '*') {
       ++i_;
       Value argument = NextArgument();
-      if (!argument.AsInt(value)) run_.Fail("* wants int");
+      IntArgument(run_, argument, value);
       return value;
     }
     while (Current() >= '0' && Current() <= '9' && value <= kMaxWidth) value = value * 10 + (s_[i_++] - '0');
@@ -291,6 +291,7 @@ Value FormatBraces(Run& run, const Text& format, Args args) {
       size_t index = name.empty() ? next++ : name.size() < 9 ? std::stoul(std::string(name)) : std::string::npos;
       if (index < args.positional.size()) value = args.positional[index];
     } else {
+      run.Charge(args.named.size() / 16);
       for (const auto& [key, argument] : args.named) {
         if (key.view() == name) value = argument;
       }

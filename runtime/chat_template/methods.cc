@@ -1,6 +1,8 @@
 // Methods of Python's str, list, tuple and dict, and of a loop.
 #include <algorithm>
 
+#include <absl/container/flat_hash_set.h>
+
 #include "base/strings.h"
 #include "runtime/chat_template/builtins.h"
 #include "runtime/chat_template/evaluator.h"
@@ -9,20 +11,26 @@
 namespace quantd::chat {
 
 Text Strip(const Text& text, const Text* chars, bool left, bool right) {
-  auto strips = [&](const CodePoint& p, size_t at) {
-    if (chars == nullptr) return p.valid && IsSpace(p.value);
-    return chars->view().find(text.view().substr(at, p.size)) != std::string_view::npos;
+  absl::flat_hash_set<char32_t> set;  // a byte that is no UTF-8 stands beyond all code points
+  auto member = [](const CodePoint& p) { return p.valid ? p.value : p.value | 0x8000'0000; };
+  for (size_t i = 0; chars != nullptr && i < chars->size();) {
+    CodePoint p = DecodeAt(chars->view(), i);
+    set.insert(member(p));
+    i += p.size;
+  }
+  auto strips = [&](const CodePoint& p) {
+    return chars == nullptr ? p.valid && IsSpace(p.value) : set.contains(member(p));
   };
   size_t begin = 0;
   while (left && begin < text.size()) {
     CodePoint p = DecodeAt(text.view(), begin);
-    if (!strips(p, begin)) break;
+    if (!strips(p)) break;
     begin += p.size;
   }
   size_t end = begin;
   for (size_t i = begin; right && i < text.size();) {
     CodePoint p = DecodeAt(text.view(), i);
-    if (!strips(p, i)) end = i + p.size;
+    if (!strips(p)) end = i + p.size;
     i += p.size;
   }
   return text.Sub(begin, right ? end : text.size());
@@ -48,7 +56,7 @@ Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, 
     }
   } else {
     while (room()) {
-      size_t at = text.view().find(from, i);
+      size_t at = FindPart(text.view(), from, i);
       if (at == std::string_view::npos) break;
       out.Append(text, i, at);
       insert();
@@ -60,13 +68,14 @@ Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, 
   return out;
 }
 
-std::vector<Text> SplitLines(const Text& text, bool keep_ends) {
+std::vector<Text> SplitLines(Run& run, const Text& text, bool keep_ends) {
   std::vector<Text> lines;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
     CodePoint p = DecodeAt(text.view(), i);
     size_t next = i + p.size;
     if (p.valid && IsLineBreak(p.value)) {
+      if (!run.Charge(kStepsOfPart)) break;
       if (p.value == '\r' && next < text.size() && text.view()[next] == '\n') ++next;
       lines.push_back(text.Sub(begin, keep_ends ? next : i));
       begin = next;
@@ -101,28 +110,23 @@ const Text* TextArgument(Run& run, const Value& value) {
   }
   return value.text();
 }
-bool IntArgument(Run& run, const Value& value, Int& out) {
-  if (value.AsInt(out)) return true;
-  run.Fail(absl::StrCat("'", ToAbsl(TypeName(value)), "' object cannot be interpreted as an integer"));
-  return false;
-}
 
 Value TextList(Run& run, std::vector<Text> texts) {
-  if (!run.Charge(2 * texts.size())) return {};
+  if (!run.ok()) return {};
   std::vector<Value> items;
   for (Text& text : texts) items.push_back(MakeText(std::move(text)));
   return MakeList(run, std::move(items));
 }
 
 // Runs of white space separate, from the left or from the right; empty parts vanish.
-std::vector<Text> SplitAtSpace(const Text& text, Int limit, bool from_right) {
+std::vector<Text> SplitAtSpace(Run& run, const Text& text, Int limit, bool from_right) {
   std::vector<std::pair<size_t, size_t>> words;
   size_t begin = 0;
   bool inside = false;
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = 0; i < text.size() && run.ok();) {
     CodePoint p = DecodeAt(text.view(), i);
     bool space = p.valid && IsSpace(p.value);
-    if (space && inside) words.emplace_back(begin, i);
+    if (space && inside && run.Charge(kStepsOfPart)) words.emplace_back(begin, i);
     if (!space && !inside) begin = i;
     inside = !space;
     i += p.size;
@@ -144,24 +148,22 @@ std::vector<Text> SplitAtSpace(const Text& text, Int limit, bool from_right) {
   return out;
 }
 
-std::vector<Text> SplitAt(const Text& text, std::string_view separator, Int limit, bool from_right) {
+// From the right it is the split of the reversed text, so that one linear search serves both.
+std::vector<Text> SplitAt(Run& run, const Text& text, std::string_view separator, Int limit, bool from_right) {
+  std::string s(text.view()), by(separator);
+  if (from_right) std::reverse(s.begin(), s.end()), std::reverse(by.begin(), by.end());
+  auto part = [&](size_t begin, size_t end) {
+    return from_right ? text.Sub(s.size() - end, s.size() - begin) : text.Sub(begin, end);
+  };
   std::vector<Text> out;
-  std::string_view s = text.view();
-  size_t begin = 0, end = s.size();
-  while (limit < 0 || static_cast<Int>(out.size()) < limit) {
-    size_t at = from_right
-                    ? (end < separator.size() ? std::string_view::npos : s.rfind(separator, end - separator.size()))
-                    : s.find(separator, begin);
+  size_t begin = 0;
+  while ((limit < 0 || static_cast<Int>(out.size()) < limit) && run.Charge(kStepsOfPart)) {
+    size_t at = FindPart(s, by, begin);
     if (at == std::string_view::npos) break;
-    if (from_right) {
-      out.push_back(text.Sub(at + separator.size(), end));
-      end = at;
-    } else {
-      out.push_back(text.Sub(begin, at));
-      begin = at + separator.size();
-    }
+    out.push_back(part(begin, at));
+    begin = at + by.size();
   }
-  out.push_back(text.Sub(begin, end));
+  out.push_back(part(begin, s.size()));
   if (from_right) std::reverse(out.begin(), out.end());
   return out;
 }
@@ -170,11 +172,11 @@ Value Split(Run& run, const Text& text, Args& args, bool from_right) {
   Value separator = args.Take("sep", Value(None{}));
   Int limit = -1;
   if (!IntArgument(run, args.Take("maxsplit", Value(Int{-1})), limit) || !args.Done(run, "split")) return {};
-  if (separator.IsNone()) return TextList(run, SplitAtSpace(text, limit, from_right));
+  if (separator.IsNone()) return TextList(run, SplitAtSpace(run, text, limit, from_right));
   const Text* by = TextArgument(run, separator);
   if (by == nullptr) return {};
   if (by->empty()) return run.Fail("empty separator");
-  return TextList(run, SplitAt(text, by->view(), limit, from_right));
+  return TextList(run, SplitAt(run, text, by->view(), limit, from_right));
 }
 
 Value Partition(Run& run, const Text& text, Args& args, bool last) {
@@ -182,7 +184,7 @@ Value Partition(Run& run, const Text& text, Args& args, bool last) {
   const Text* by = TextArgument(run, separator);
   if (by == nullptr || !args.Done(run, "partition")) return {};
   if (by->empty()) return run.Fail("empty separator");
-  size_t at = last ? text.view().rfind(by->view()) : text.view().find(by->view());
+  size_t at = last ? FindLastPart(text.view(), by->view()) : FindPart(text.view(), by->view());
   std::vector<Value> parts;
   if (at == std::string_view::npos) {
     parts = {MakeText({}), MakeText({}), MakeText({})};
@@ -224,10 +226,10 @@ Value StartsOrEnds(Run& run, const Text& text, Args& args, bool starts) {
   Window window = TakeWindow(run, text, args);
   if (!args.Done(run, starts ? "startswith" : "endswith")) return {};
   std::vector<Value> any = {affix};
-  if (auto* s = affix.sequence(); s && s->kind == Sequence::Kind::kTuple) any = s->items;
+  if (auto* s = affix.sequence(); s && s->kind == Sequence::Kind::kTuple) any = Iterate(run, affix);
   for (const Value& item : any) {
     const Text* part = TextArgument(run, item);
-    if (part == nullptr) return {};
+    if (part == nullptr || !run.Charge(part->size() / 64)) return {};
     std::string_view s = window.text.view();
     if (!window.valid || s.size() < part->size()) continue;
     if (s.substr(starts ? 0 : s.size() - part->size(), part->size()) == part->view()) return Value(true);
@@ -241,7 +243,7 @@ Value FindText(Run& run, const Text& text, Args& args, bool last, bool must) {
   Window window = TakeWindow(run, text, args);
   if (part == nullptr || !args.Done(run, "find")) return {};
   std::string_view s = window.text.view();
-  size_t at = !window.valid ? std::string_view::npos : last ? s.rfind(part->view()) : s.find(part->view());
+  size_t at = !window.valid ? std::string_view::npos : last ? FindLastPart(s, part->view()) : FindPart(s, part->view());
   if (at == std::string_view::npos) return must ? run.Fail("substring not found") : Value(Int{-1});
   return Value(static_cast<Int>(window.begin_points + CountCodePoints(s.substr(0, at))));
 }
@@ -254,8 +256,11 @@ Value CountText(Run& run, const Text& text, Args& args) {
   std::string_view s = window.text.view();
   if (part->empty()) return Value(static_cast<Int>(CountCodePoints(s) + 1));
   Int count = 0;
-  for (size_t at = s.find(part->view()); at != std::string_view::npos; at = s.find(part->view(), at + part->size()))
-    ++count;
+  for (size_t at = 0; run.Charge(1); ++count) {
+    at = FindPart(s, part->view(), at);
+    if (at == std::string_view::npos) break;
+    at += part->size();
+  }
   return Value(count);
 }
 
@@ -284,7 +289,7 @@ Value StripMethod(Run& run, const Text& text, Args& args, bool left, bool right)
   if (!args.Done(run, "strip")) return {};
   if (chars.IsNone()) return MakeText(Strip(text, nullptr, left, right));
   const Text* set = TextArgument(run, chars);
-  if (set == nullptr || !run.Charge(text.size() * set->size() / 64)) return {};
+  if (set == nullptr || !run.Charge(set->size() / 8)) return {};
   return MakeText(Strip(text, set, left, right));
 }
 
@@ -355,7 +360,7 @@ Value CallStr(Run& run, const Text& text, std::string_view name, Args& args) {
   if (name == "isspace") return Is(run, text, args, IsSpace);
   if (name == "splitlines") {
     bool keep = Truthy(args.Take("keepends", Value(false)));
-    return args.Done(run, name) ? TextList(run, SplitLines(text, keep)) : Value();
+    return args.Done(run, name) ? TextList(run, SplitLines(run, text, keep)) : Value();
   }
   if (!args.Done(run, name)) return {};
   if (name == "upper") return MakeText(MapCase(text, Case::kUpper));
@@ -371,8 +376,9 @@ Value CallDict(Run& run, const Value& self, std::string_view name, Args& args) {
     Value key = args.Need(run, "key"), otherwise = args.Take("default", Value(None{}));
     if (!args.Done(run, name)) return {};
     std::string canonical;
-    if (!CanonicalKey(key, canonical)) return run.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(key)), "'"));
-    const Value* found = dict.Find(key);
+    if (!CanonicalKey(run, key, canonical))
+      return run.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(key)), "'"));
+    const Value* found = dict.Find(run, key);
     return found != nullptr ? *found : otherwise;
   }
   if (!args.Done(run, name) || !run.Charge(dict.entries.size())) return {};

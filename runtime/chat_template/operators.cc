@@ -186,11 +186,11 @@ bool Contains(Run& run, const Value& container, const Value& item) {
       return false;
     }
     run.Charge(t->size() / 64);
-    return t->view().find(item.text()->view()) != std::string_view::npos;
+    return FindPart(t->view(), item.text()->view()) != std::string_view::npos;
   }
   if (auto* d = container.dict()) {
     std::string key;
-    if (CanonicalKey(item, key)) return d->index.count(key) > 0;
+    if (CanonicalKey(run, item, key)) return d->index.count(key) > 0;
     run.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(item)), "'"));
     return false;
   }

@@ -76,6 +76,7 @@ class Run {
   absl::Status status_;
 };
 
+inline constexpr size_t kStepsOfPart = 2;  // of a text that is cut into many, before each part is made
 // A container deeper than this is refused: walks of values recurse.
 inline constexpr int kMaxValueDepth = 100;
 inline constexpr Int kMaxRange = 100000;  // MAX_RANGE of jinja2.sandbox

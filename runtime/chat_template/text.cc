@@ -1,6 +1,7 @@
 #include "runtime/chat_template/text.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include <utf8proc.h>
 
@@ -65,6 +66,18 @@ size_t CountCodePoints(std::string_view s) {
   size_t count = 0;
   for (size_t i = 0; i < s.size(); i += DecodeAt(s, i).size) ++count;
   return count;
+}
+
+size_t FindPart(std::string_view s, std::string_view part, size_t from) {
+  if (from > s.size()) return std::string_view::npos;
+  const void* at = memmem(s.data() + from, s.size() - from, part.data(), part.size());  // two-way
+  return at == nullptr ? std::string_view::npos : static_cast<size_t>(static_cast<const char*>(at) - s.data());
+}
+
+size_t FindLastPart(std::string_view s, std::string_view part) {
+  std::string s_reversed(s.rbegin(), s.rend()), part_reversed(part.rbegin(), part.rend());
+  size_t at = FindPart(s_reversed, part_reversed);
+  return at == std::string_view::npos ? at : s.size() - at - part.size();
 }
 
 std::vector<size_t> CodePointOffsets(std::string_view s) {
@@ -261,16 +274,9 @@ bool IsCaseIgnorable(char32_t c) {
          c == 0xB7 || c == 0x2018 || c == 0x2019;
 }
 
-// A capital sigma ends a word where a cased character stands before it and none after it.
-bool IsFinalSigma(std::string_view s, size_t offset) {
-  bool before = false;
-  for (size_t i = 0; i < offset;) {
-    CodePoint p = DecodeAt(s, i);
-    if (!IsCaseIgnorable(p.value)) before = IsCased(p.value);
-    i += p.size;
-  }
-  if (!before) return false;
-  for (size_t i = offset + 2; i < s.size();) {
+// Whether the first character of `s` that has a say is no letter: what follows a word.
+bool EndsWord(std::string_view s) {
+  for (size_t i = 0; i < s.size();) {
     CodePoint p = DecodeAt(s, i);
     if (!IsCaseIgnorable(p.value)) return !IsCased(p.value);
     i += p.size;
@@ -278,40 +284,52 @@ bool IsFinalSigma(std::string_view s, size_t offset) {
   return true;
 }
 
-void AppendMapped(const Text& text, size_t offset, const CodePoint& p, Case to, Text& out) {
-  std::string mapped;
-  if (!p.valid) {
-    mapped.push_back(text.view()[offset]);
-  } else if (to == Case::kLower && p.value == 0x3A3) {
-    AppendUtf8(IsFinalSigma(text.view(), offset) ? 0x3C2 : 0x3C3, mapped);
-  } else {
-    AppendCase(p.value, to, mapped);
+// Maps a text from its begin to its end, each character to a case of its own.
+class CaseMapper {
+ public:
+  explicit CaseMapper(const Text& text) : text_(text) {}
+
+  bool AtEnd() const { return at_ >= text_.size(); }
+  void Next(Case to) {
+    CodePoint p = DecodeAt(text_.view(), at_);
+    std::string mapped;
+    if (!p.valid) {
+      mapped.push_back(text_.view()[at_]);
+    } else if (to == Case::kLower && p.value == 0x3A3) {
+      // A capital sigma ends a word where a cased character stands before it and none after it.
+      AppendUtf8(cased_ && EndsWord(text_.view().substr(at_ + p.size)) ? 0x3C2 : 0x3C3, mapped);
+    } else {
+      AppendCase(p.value, to, mapped);
+    }
+    out.Append(mapped, text_.TrustedAt(at_));
+    after_letter = IsCased(p.value);
+    if (!IsCaseIgnorable(p.value)) cased_ = after_letter;
+    at_ += p.size;
   }
-  out.Append(mapped, text.TrustedAt(offset));
-}
+
+  Text out;
+  bool after_letter = false;  // the last character has a case
+
+ private:
+  const Text& text_;
+  size_t at_ = 0;
+  bool cased_ = false;  // the last character that is not ignored has a case
+};
 
 }  // namespace
 
 Text MapCase(const Text& text, Case c) {
-  Text out;
-  bool word = false;  // str.title: inside a word all letters but the first are lower case
-  for (size_t i = 0; i < text.size();) {
-    CodePoint p = DecodeAt(text.view(), i);
-    AppendMapped(text, i, p, c == Case::kTitle && word ? Case::kLower : c, out);
-    word = IsCased(p.value);
-    i += p.size;
-  }
-  return out;
+  CaseMapper mapper(text);
+  // str.title: inside a word all letters but the first are lower case
+  while (!mapper.AtEnd()) mapper.Next(c == Case::kTitle && mapper.after_letter ? Case::kLower : c);
+  return std::move(mapper.out);
 }
 
 Text Capitalize(const Text& text) {
-  Text out;
-  for (size_t i = 0; i < text.size();) {
-    CodePoint p = DecodeAt(text.view(), i);
-    AppendMapped(text, i, p, i == 0 ? Case::kTitle : Case::kLower, out);
-    i += p.size;
-  }
-  return out;
+  CaseMapper mapper(text);
+  if (!mapper.AtEnd()) mapper.Next(Case::kTitle);
+  while (!mapper.AtEnd()) mapper.Next(Case::kLower);
+  return std::move(mapper.out);
 }
 
 }  // namespace quantd::chat

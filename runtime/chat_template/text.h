@@ -54,6 +54,10 @@ struct CodePoint {
 CodePoint DecodeAt(std::string_view s, size_t offset);
 void AppendUtf8(char32_t c, std::string& out);
 size_t CountCodePoints(std::string_view s);
+// Where `part` begins in `s`, first at or after `from`, or last; npos. Linear in both, as std::string_view's own
+// searches are not: a client may choose both texts.
+size_t FindPart(std::string_view s, std::string_view part, size_t from = 0);
+size_t FindLastPart(std::string_view s, std::string_view part);
 // Byte offset of every code point, and of the end.
 std::vector<size_t> CodePointOffsets(std::string_view s);
 

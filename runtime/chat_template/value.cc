@@ -26,9 +26,9 @@ bool Value::AsDouble(double& out) const {
 
 Value MakeUndefined(std::string why) { return Value(Undefined{std::make_shared<const std::string>(std::move(why))}); }
 
-const Value* Dict::Find(const Value& key) const {
+const Value* Dict::Find(Run& run, const Value& key) const {
   std::string canonical;
-  if (!CanonicalKey(key, canonical)) return nullptr;
+  if (!CanonicalKey(run, key, canonical)) return nullptr;
   auto it = index.find(canonical);
   return it == index.end() ? nullptr : &entries[it->second].second;
 }
@@ -41,11 +41,10 @@ const Value* Dict::Find(std::string_view key) const {
 Value* Dict::Slot(Run& run, Value key) {
   if (!run.Charge(4)) return nullptr;
   std::string canonical;
-  if (!CanonicalKey(key, canonical)) {
+  if (!CanonicalKey(run, key, canonical)) {
     run.Fail(absl::StrCat("unhashable type: '", ToAbsl(TypeName(key)), "'"));
     return nullptr;
   }
-  if (!run.ChargeText(canonical.size())) return nullptr;
   auto [it, fresh] = index.try_emplace(std::move(canonical), entries.size());
   if (fresh) entries.emplace_back(std::move(key), Value());
   return &entries[it->second].second;
@@ -116,8 +115,12 @@ int DepthOf(const Value& value) {
   return 0;
 }
 
-bool CanonicalKey(const Value& key, std::string& out) {
+bool CanonicalKey(Run& run, const Value& key, std::string& out) {
   Int i = 0;
+  size_t size = out.size() + (key.text() ? key.text()->size() : 0);
+  if (!run.Charge(1 + (size - out.size()) / 64) || (size > run.limits().output_bytes && !run.ChargeText(size))) {
+    return false;
+  }
   if (auto* t = key.text()) {
     out += 's';
     out += t->view();
@@ -132,10 +135,10 @@ bool CanonicalKey(const Value& key, std::string& out) {
     out += 'u';
   } else if (auto* s = key.sequence(); s && s->kind == Sequence::Kind::kTuple) {
     out += '(';
-    for (const Value& item : s->items) {
-      std::string part;
-      if (!CanonicalKey(item, part)) return false;
-      out += std::to_string(part.size()) + ':' + part;
+    for (const Value& item : s->items) {  // a comma ends an item; a text, which may hold commas, says its size
+      if (item.text()) out += std::to_string(item.text()->size());
+      if (!CanonicalKey(run, item, out)) return false;
+      out += ',';
     }
     out += ')';
   } else {
@@ -170,7 +173,7 @@ bool Equal(Run& run, const Value& a, const Value& b) {
     if (d == e) return true;
     if (d->entries.size() != e->entries.size()) return false;
     for (const auto& [key, value] : d->entries) {
-      const Value* other = e->Find(key);
+      const Value* other = e->Find(run, key);
       if (other == nullptr || !Equal(run, value, *other)) return false;
     }
     return true;
@@ -184,7 +187,9 @@ bool Equal(Run& run, const Value& a, const Value& b) {
 
 bool Less(Run& run, const Value& a, const Value& b) {
   if (!run.Charge(1)) return false;
-  if (a.text() && b.text()) return a.text()->view() < b.text()->view();
+  if (a.text() && b.text()) {
+    return run.Charge(std::min(a.text()->size(), b.text()->size()) / 64) && a.text()->view() < b.text()->view();
+  }
   Int i = 0, j = 0;
   if (a.AsInt(i) && b.AsInt(j)) return i < j;
   double x = 0, y = 0;

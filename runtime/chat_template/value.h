@@ -89,7 +89,7 @@ struct Dict {
   absl::flat_hash_map<std::string, size_t> index;  // canonical key → entry
   int depth = 1;
 
-  const Value* Find(const Value& key) const;
+  const Value* Find(Run& run, const Value& key) const;
   const Value* Find(std::string_view key) const;
   // The value at `key`, a new one at the end where there is none. Null: the run has failed.
   Value* Slot(Run& run, Value key);
@@ -111,9 +111,9 @@ std::string_view TypeName(const Value& value);
 bool Truthy(const Value& value);
 int DepthOf(const Value& value);
 
-// A dict's key in a form that is equal where Python's keys are equal (1, 1.0 and true are one key). False: not
-// hashable.
-bool CanonicalKey(const Value& key, std::string& out);
+// Appends a dict's key in a form that is equal where Python's keys are equal (1, 1.0 and true are one key). False: not
+// hashable, or the run has failed.
+bool CanonicalKey(Run& run, const Value& key, std::string& out);
 
 // Walks are charged to the run; on its failure the result means nothing.
 bool Equal(Run& run, const Value& a, const Value& b);

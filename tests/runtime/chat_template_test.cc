@@ -450,6 +450,149 @@ TEST(ChatTemplateBounds, TheLimitsOfACallHold) {
   EXPECT_EQ(RenderWith(macro + "{{ f(9) }}", {}, limits).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+// What a quadratic search would need hours for: half of each text agrees at every place, and never all of it.
+TEST(ChatTemplateBounds, SearchesInAClientsTextAreLinear) {
+  constexpr int kBytes = 8 << 20;
+  ChatTemplate::Limits limits;
+  limits.output_bytes = 4 * kBytes;
+  ChatTemplateInput input;
+  input.messages.push_back({"user", std::string(kBytes, 'a'), {}, "", ""});
+  input.messages.push_back({"user", std::string(kBytes / 2, 'a') + "b", {}, "", ""});
+  input.messages.push_back({"user", "b" + std::string(kBytes / 2, 'a'), {}, "", ""});
+  const std::string names =
+      "{% set a = messages[0].content %}{% set ab = messages[1].content %}{% set ba = messages[2].content %}";
+  const std::map<std::string, std::string> cases = {
+      {"{{ ab in a }}", "False"},
+      {"{{ a.find(ab) }} {{ a.count(ab) }}", "-1 0"},
+      {"{{ a.rfind(ba) }}", "-1"},
+      {"{{ a.split(ab) | length }}", "1"},
+      {"{{ a.rsplit(ba) | length }}", "1"},
+      {"{{ a.partition(ab)[0] | length }}", std::to_string(kBytes)},
+      {"{{ a.rpartition(ba)[2] | length }}", std::to_string(kBytes)},
+      {"{{ a | replace(ab, '') | length }}", std::to_string(kBytes)},
+  };
+  for (const auto& [source, expected] : cases) {
+    auto pieces = RenderWith(names + source, input, limits);
+    ASSERT_TRUE(pieces.ok()) << source << ": " << pieces.status();
+    EXPECT_EQ(JoinText(*pieces), expected) << source;
+  }
+  // The continued message is looked for in the rendered text.
+  input.messages.erase(input.messages.begin() + 1);
+  input.messages[1].content = std::string(kBytes / 2, 'a') + "b";
+  input.continue_final_message = true;
+  auto pieces = RenderWith("{% for m in messages %}{{ m.content }}\n{% endfor %}", input, limits);
+  ASSERT_TRUE(pieces.ok()) << pieces.status();
+  EXPECT_EQ(JoinText(*pieces).size(), static_cast<size_t>(kBytes + 1 + kBytes / 2 + 1));
+}
+
+TEST(ChatTemplateBounds, CaseAndStripAreLinearInAClientsText) {
+  ChatTemplate::Limits limits;
+  limits.output_bytes = 64 << 20;
+  constexpr int kTimes = 1 << 22;  // squared: hours
+  ChatTemplateInput input;
+  input.messages.push_back({"user", Times(kTimes, "Σ"), {}, "", ""});
+  input.messages.push_back({"user", Times(kTimes, "b") + "Σ", {}, "", ""});
+  EXPECT_EQ(JoinText(*RenderWith("{{ messages[0].content | lower }}", input, limits)), Times(kTimes - 1, "σ") + "ς");
+  EXPECT_EQ(JoinText(*RenderWith("{{ messages[0].content | trim(messages[1].content) }}", input, limits)), "");
+  EXPECT_EQ(JoinText(*RenderWith("{{ messages[0].content.strip(messages[1].content) }}", input, limits)), "");
+}
+
+// Were this work free, each would end within the steps of its loop alone.
+TEST(ChatTemplateBounds, WorkInProportionToATextOrPathIsCharged) {
+  ChatTemplate::Limits limits;
+  limits.steps = 300'000;
+  ChatTemplateInput input;
+  input.messages.push_back({"user", std::string(100'000, 'a') + "x", {}, "", ""});
+  input.messages.push_back({"user", std::string(100'000, 'a') + "y", {}, "", ""});
+  std::string object = "{\"k0\": 0";
+  for (int i = 1; i < 10'000; ++i) object += ", \"k" + std::to_string(i) + "\": 0";
+  input.tools.push_back({"f", "", object + "}"});
+  const std::string names = "{% set a = messages[0].content %}{% set b = messages[1].content %}";
+  std::string parameters = "p";
+  for (int i = 0; i < 100; ++i) parameters += ", p" + std::to_string(i);
+  const std::vector<std::string> sources = {
+      "{% macro m(" + parameters + ") %}{{ kwargs.k1 }}{% endmacro %}" +
+          "{% for i in range(4) %}{{ m(**tools[0].function.parameters) }}{% endfor %}",
+      "{% for i in range(1000) %}{% if a < b %}{% endif %}{% endfor %}",
+      "{% set l = [a, b] * 100 %}{{ l | sort | length }}",
+      "{% for i in range(1000) %}{% if a is in({b: 1}) %}{% endif %}{% endfor %}",
+      "{% for i in range(1000) %}{{ 'x' | trim(a) }}{% endfor %}",
+      "{% for i in range(1000) %}{{ a | truncate(5) }}{% endfor %}",
+      "{% for i in range(1000) %}{% set u = a | urlencode %}{% endfor %}",
+      "{% set l = [a] * 1000 %}{{ l | unique | list | length }}",
+      "{% for i in range(1000) %}{{ a.startswith((b, b, b, b)) }}{% endfor %}",
+      "{% set p = '0.' * 1000 ~ '0' %}{% set l = ['a'] * 1000 %}{{ l | map(attribute=p) | list | length }}",
+  };
+  for (const std::string& source : sources) {
+    auto status = RenderWith(names + source, input, limits).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source << ": " << status;
+  }
+  // A key that holds itself twice, sixty times over.
+  const std::string shared = "{% set t = (1, 1) %}" + Times(60, "{% set t = (t, t) %}");
+  for (const char* use :
+       {"{% set d = {t: 1} %}", "{{ t in {} }}", "{{ {}[t] }}", "{{ {}.get(t) }}", "{{ [t] | unique | list }}"}) {
+    auto status = RenderWith(shared + use, input, limits).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << use << ": " << status;
+  }
+}
+
+TEST(ChatTemplateBounds, ManyVariablesOfATemplateAreCharged) {
+  std::string source;
+  for (int i = 0; i < 20'000; ++i) source += "{% set v" + std::to_string(i) + " = 1 %}";
+  EXPECT_EQ(RenderWith(source, {}).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(ChatTemplateBounds, ATextIsNotCutIntoMorePartsThanThereAreSteps) {
+  ChatTemplateInput input;
+  input.messages.push_back({"user", Times(4 << 20, "\n"), {}, "", ""});
+  for (const char* source : {"{{ messages[0].content.splitlines() | length }}", "{{ messages[0].content.split('\n') }}",
+                             "{{ messages[0].content | indent }}", "{{ messages[0].content.rsplit('\n') }}"}) {
+    EXPECT_EQ(RenderWith(source, input).status().code(), absl::StatusCode::kResourceExhausted) << source;
+  }
+}
+
+TEST(ChatTemplateBounds, TooManyTemplateArgumentsAreRefusedByName) {
+  auto with = [](int count) {
+    ChatTemplateInput input;
+    input.template_args_json = "{\"k0\": 0";
+    for (int i = 1; i < count; ++i)
+      input.template_args_json += ", \"k" + std::to_string(i) + "\": " + std::to_string(i);
+    input.template_args_json += "}";
+    return input;
+  };
+  EXPECT_EQ(JoinText(*RenderWith("{{ k255 }}", with(256))), "255");
+  EXPECT_EQ(RenderWith("{{ k0 }}", with(257)).status(),
+            absl::InvalidArgumentError("template_args: 257 variables, expected at most 256"));
+}
+
+TEST(ChatTemplateBounds, IntegersAtTheEndOfTheirRangeOverflowNothing) {
+  const std::string kMax = "170141183460469231731687303715884105727", kMin = "(-" + kMax + " - 1)";
+  const std::map<std::string, std::string> results = {
+      {"{{ 'abcdefghijkl' | truncate(" + kMax + ", true, '...', " + kMax + ") }}", "abcdefghijkl"},
+      {"{{ 'abc' | truncate(" + kMax + ") }}", "abc"},
+      {"{{ 'abc' | center(" + kMin + ") }}", "abc"},
+      {"{{ 'abc'.center(" + kMin + ") }}{{ 'abc'.ljust(" + kMin + ") }}{{ '5'.zfill(" + kMin + ") }}", "abcabc5"},
+      {"{{ 'abc'.find('c', " + kMin + ", " + kMax + ") }}", "2"},
+      {"{{ 'a,b'.split(',', " + kMin + ") }}", "['a', 'b']"},
+      {"{{ 'abc'[" + kMin + ":" + kMax + ":" + kMax + "] }}", "a"},
+      {"{{ 'aaa' | replace('a', 'b', " + kMax + ") }}", "bbb"},
+      {"{{ [1, 2] | batch(" + kMax + ") | list }}", "[[1, 2]]"},
+      {"{{ " + kMax + " | round(-39) }}", "0"},
+      {"{{ 10000000000000000000000000005 | round(-1) }}", "10000000000000000000000000000"},
+  };
+  for (const auto& [source, expected] : results)
+    EXPECT_EQ(Marked(RenderWith(source, {})), "T[" + expected + "]") << source;
+  for (const std::string& source :
+       {"{{ " + kMin + " | abs }}", "{{ 'abc' | center(" + kMax + ") }}", "{{ 'abc'.rjust(" + kMax + ") }}",
+        "{{ '%*d' % (" + kMin + ", 1) }}", "{{ '%.*f' % (" + kMax + ", 1.5) }}", "{{ " + kMax + " | round(-1) }}",
+        "{{ " + kMin + " | round(-1) }}", "{{ range(" + kMin + ", " + kMax + ") }}", "{{ -" + kMin + " }}",
+        std::string("{% set ns = namespace(r=range(9)) %}{% for i in range(200) %}{% set ns.r = ns.r[::2] %}{% endfor "
+                    "%}{{ ns.r }}")}) {
+    auto status = RenderWith(source, {}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source << ": " << status;
+  }
+}
+
 TEST(ChatTemplateBounds, ADeepArgumentIsRefused) {
   ChatTemplateInput input;
   input.template_args_json = "{\"a\": " + Times(100000, "[") + Times(100000, "]") + "}";
