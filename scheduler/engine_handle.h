@@ -2,6 +2,7 @@
 // touches a device.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,9 @@ struct LlmLimits {
   int64_t kv_blocks = 0, kv_block_tokens = 0;
   int64_t max_sequences = 0, max_batch_tokens = 0;
   QueueLimits queue;
+
+  // Tokens that one sequence can have: the context, where the KV cache holds that many.
+  int64_t max_sequence_tokens() const { return std::min(max_context, kv_blocks * kv_block_tokens); }
 };
 
 struct EngineLoad {

@@ -391,7 +391,7 @@ void FillModel(const ModelInfo& info, v1::Model& proto) {
   proto.set_parameters(U64(info.parameters));
   proto.set_kv_bytes_per_token(U64(info.kv_bytes_per_token));
   if (info.limits.has_value()) {
-    proto.set_max_context(U32(info.limits->max_context));
+    proto.set_max_context(U32(info.limits->max_sequence_tokens()));
     proto.set_kv_block_tokens(U32(info.limits->kv_block_tokens));
     proto.set_kv_blocks(U64(info.limits->kv_blocks));
     proto.add_capabilities("generate");

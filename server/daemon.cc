@@ -219,7 +219,7 @@ void LogModel(const ModelInfo& info) {
                        "; schemes ", list, "; kv ", KvName(info.spec), "; weights ", bytes(MemoryComponent::kWeights),
                        ", kv_cache ", bytes(MemoryComponent::kKvCache), ", workspace ",
                        bytes(MemoryComponent::kWorkspace), "; max_context ",
-                       info.limits.has_value() ? info.limits->max_context : 0));
+                       info.limits.has_value() ? info.limits->max_sequence_tokens() : 0));
   for (const std::string& line : Fallbacks(info.layers))
     LogWarning(absl::StrCat("model ", info.name, ": fallback: ", line));
 }

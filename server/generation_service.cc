@@ -134,7 +134,7 @@ absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& reques
   response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
   response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
   response.set_rendered(std::move(encoded->rendered));
-  response.set_max_context(static_cast<uint32_t>(handle->limits().max_context));
+  response.set_max_context(static_cast<uint32_t>(handle->limits().max_sequence_tokens()));
   return absl::OkStatus();
 }
 

@@ -26,6 +26,20 @@ TEST(FallbacksTest, LayersThatDifferByNumberShareALine) {
                                      "model.layers.11.mlp.up_proj.weight: bf16 (K 40)", "lm_head.weight: bf16 (K 56)"));
 }
 
+TEST(FillModelTest, TheContextIsWhatTheKvCacheCanHold) {
+  ModelInfo info;
+  info.limits.emplace();
+  info.limits->max_context = 8192;
+  info.limits->kv_blocks = 171;
+  info.limits->kv_block_tokens = 32;
+  v1::Model proto;
+  FillModel(info, proto);
+  EXPECT_EQ(proto.max_context(), 171u * 32);
+  info.limits->kv_blocks = 1000;
+  FillModel(info, proto);
+  EXPECT_EQ(proto.max_context(), 8192u);
+}
+
 TEST(FallbacksTest, NumbersWithinANameStay) {
   EXPECT_THAT(Fallbacks({Layer("a.fc2.weight", "bf16", "fallback: x"), Layer("a.fc1.weight", "bf16", "fallback: x")}),
               ::testing::ElementsAre("a.fc2.weight: bf16 (x)", "a.fc1.weight: bf16 (x)"));

@@ -75,6 +75,7 @@ class FakeHandle final : public LlmHandle {
  public:
   explicit FakeHandle(std::string name) : name_(std::move(name)), codec_(TinyCodec()) {
     limits_.max_context = 64;
+    limits_.kv_blocks = 10, limits_.kv_block_tokens = 32;
     limits_.vocab_size = codec_->tokenizer().vocab_size();
   }
   const std::string& name() const override { return name_; }
