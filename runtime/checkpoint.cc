@@ -9,6 +9,7 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/chat_template/chat_template.h"
 #include "runtime/file.h"
 #include "runtime/gguf_checkpoint.h"
 #include "runtime/json.h"
@@ -17,7 +18,8 @@
 namespace quantd {
 namespace {
 
-constexpr int64_t kMaxConfigBytes = 4 << 20, kMaxTokenizerConfigBytes = 16 << 20, kMaxTemplateBytes = 1 << 20;
+constexpr int64_t kMaxConfigBytes = 4 << 20, kMaxTokenizerConfigBytes = 16 << 20;
+constexpr size_t kMaxSpecialTokens = 256;  // published models name some ten; each is a variable of the template
 
 // FNV-1a, 64 bits: the same in every process, as absl's hash is not.
 class Fnv {
@@ -56,8 +58,7 @@ absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
   checkpoint.weights = std::move(model.weights);
   checkpoint.config_json = std::move(model.config_json);
   checkpoint.chat_template = std::move(model.chat_template);
-  checkpoint.bos_token = std::move(model.bos_token);
-  checkpoint.eos_token = std::move(model.eos_token);
+  checkpoint.special_tokens = std::move(model.special_tokens);
   if (model.vocab.has_value()) {
     absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(*std::move(model.vocab));
     if (!tokenizer.ok()) {
@@ -104,12 +105,29 @@ absl::Status NoWeights(const std::string& folder) {
       absl::StrCat(folder, ": neither model.safetensors nor model.safetensors.index.json is there"));
 }
 
-// A token as tokenizer_config.json writes it: its text, or {"content": text, …}.
-std::string TokenText(const Json& config, const char* key) {
-  const Json* token = FindMember(config, key);
-  if (token == nullptr) return "";
-  if (const Json* content = FindMember(*token, "content")) token = content;
-  return token->is_string() ? token->get<std::string>() : "";
+// Adds what transformers 5 takes for named special tokens (PreTrainedTokenizerBase.__init__): members that end in
+// _token, and the objects of a model's own ones. A token is its text, or {"content": text, …}; other values name none.
+absl::Status AddSpecialTokens(const Json& config, const std::string& name, std::map<std::string, std::string>& tokens) {
+  const auto add = [&tokens](const std::string& key, const Json& token) {
+    const Json* content = FindMember(token, "content");
+    const Json& text = content != nullptr ? *content : token;
+    if (text.is_string()) tokens[key] = text.get<std::string>();
+  };
+  if (!config.is_object())
+    return absl::DataLossError(absl::StrCat(name, ": is ", Excerpt(config), ", expected an object"));
+  for (const auto& [key, value] : config.items()) {
+    if (std::string_view(key).ends_with("_token")) add(key, value);
+  }
+  for (const char* own : {"extra_special_tokens", "model_specific_special_tokens"}) {
+    const Json* members = FindMember(config, own);
+    if (members == nullptr || !members->is_object()) continue;
+    for (const auto& [key, value] : members->items()) add(key, value);
+  }
+  if (tokens.size() > kMaxSpecialTokens) {
+    return absl::DataLossError(
+        absl::StrCat(name, ": names ", tokens.size(), " special tokens, expected at most ", kMaxSpecialTokens));
+  }
+  return absl::OkStatus();
 }
 
 // "chat_template": the source, or a list of {"name", "template"} of which "default" is taken.
@@ -128,14 +146,23 @@ absl::StatusOr<std::string> TemplateOf(const Json& config, const std::string& na
 absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   const std::string name = folder + "/tokenizer_config.json";
   QD_ASSIGN_OR_RETURN(const std::string text, ReadFileIfPresent(name, kMaxTokenizerConfigBytes));
+  bool has_added_tokens = false;
   if (!text.empty()) {
     QD_ASSIGN_OR_RETURN(const Json config, ParseJson(text, name));
-    checkpoint.bos_token = TokenText(config, "bos_token");
-    checkpoint.eos_token = TokenText(config, "eos_token");
+    QD_RETURN_IF_ERROR(AddSpecialTokens(config, name, checkpoint.special_tokens));
     QD_ASSIGN_OR_RETURN(checkpoint.chat_template, TemplateOf(config, name));
+    has_added_tokens = FindMember(config, "added_tokens_decoder") != nullptr;
+  }
+  // Older checkpoints keep them in a file of their own, which then wins (PreTrainedTokenizerBase._from_pretrained).
+  const std::string map_name = folder + "/special_tokens_map.json";
+  QD_ASSIGN_OR_RETURN(const std::string map_text, ReadFileIfPresent(map_name, kMaxConfigBytes));
+  if (!map_text.empty() && !has_added_tokens) {
+    QD_ASSIGN_OR_RETURN(const Json map, ParseJson(map_text, map_name));
+    QD_RETURN_IF_ERROR(AddSpecialTokens(map, map_name, checkpoint.special_tokens));
   }
   // transformers prefers the file to the member.
-  QD_ASSIGN_OR_RETURN(std::string source, ReadFileIfPresent(folder + "/chat_template.jinja", kMaxTemplateBytes));
+  QD_ASSIGN_OR_RETURN(std::string source,
+                      ReadFileIfPresent(folder + "/chat_template.jinja", ChatTemplate::kMaxSourceBytes));
   if (!source.empty()) checkpoint.chat_template = std::move(source);
 
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);

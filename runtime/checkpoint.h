@@ -1,6 +1,7 @@
 // A checkpoint on disk: a GGUF file, or a folder as Hugging Face lays it out.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -15,12 +16,12 @@ struct Checkpoint {
   std::string path;
   std::string format;  // "gguf" or "safetensors"
   std::unique_ptr<WeightStore> weights;
-  std::string config_json;               // HF config.json; written from the metadata for a GGUF
-  std::string generation_config_json;    // may be empty
-  std::string chat_template;             // Jinja2 source; empty where the checkpoint has none
-  std::unique_ptr<Tokenizer> tokenizer;  // null where the checkpoint holds no tokenizer at all
-  std::string bos_token, eos_token;      // texts, for the chat template; may be empty
-  std::string revision;                  // hex hash of config and tensor headers
+  std::string config_json;                            // HF config.json; written from the metadata for a GGUF
+  std::string generation_config_json;                 // may be empty
+  std::string chat_template;                          // Jinja2 source; empty where the checkpoint has none
+  std::unique_ptr<Tokenizer> tokenizer;               // null where the checkpoint holds no tokenizer at all
+  std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts, for the chat template
+  std::string revision;                               // hex hash of config and tensor headers
 };
 
 // NotFound: no such path. InvalidArgument: not a checkpoint. PermissionDenied. DataLoss: a file is corrupt (file,

@@ -376,6 +376,27 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   return vocab;
 }
 
+std::map<std::string, std::string> SpecialTokens(Metadata& metadata, const GgufVocab& vocab) {
+  std::map<std::string, std::string> tokens;
+  const auto add = [&](const char* name, std::optional<int32_t> id) {
+    if (id.has_value()) tokens[name] = vocab.tokens[static_cast<size_t>(*id)];
+  };
+  const auto named = [&](std::string_view key) -> std::optional<int32_t> {
+    const std::optional<int32_t> id = metadata.TokenId(key);
+    if (!id.has_value() || static_cast<size_t>(*id) < vocab.tokens.size()) return id;
+    metadata.Fail(absl::StrCat(ToAbsl(key), " is ", *id, ", the vocabulary has ", vocab.tokens.size(), " tokens"));
+    return std::nullopt;
+  };
+  add("bos_token", vocab.bos_id);
+  add("eos_token", vocab.eos_id);
+  add("unk_token", vocab.unk_id);
+  add("sep_token", named("tokenizer.ggml.seperator_token_id"));  // GGUF spells it so
+  add("pad_token", named("tokenizer.ggml.padding_token_id"));
+  add("cls_token", named("tokenizer.ggml.cls_token_id"));
+  add("mask_token", named("tokenizer.ggml.mask_token_id"));
+  return tokens;
+}
+
 absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> source) {
   Metadata metadata(file);
   QD_RETURN_IF_ERROR(CheckArchitecture(metadata));
@@ -385,13 +406,8 @@ absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> s
   QD_RETURN_IF_ERROR(WriteConfig(file, metadata, model.vocab, config));
   model.config_json = config.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
   model.chat_template = metadata.String("tokenizer.chat_template");
+  if (model.vocab.has_value()) model.special_tokens = SpecialTokens(metadata, *model.vocab);
   QD_RETURN_IF_ERROR(metadata.status());
-  if (model.vocab.has_value()) {
-    if (model.vocab->bos_id.has_value())
-      model.bos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->bos_id)];
-    if (model.vocab->eos_id.has_value())
-      model.eos_token = model.vocab->tokens[static_cast<size_t>(*model.vocab->eos_id)];
-  }
   auto store = std::make_unique<GgufStore>(std::move(source));
   const int64_t layers = config["num_hidden_layers"].get<int64_t>();
   const HeadCounts heads = {config["num_attention_heads"].get<int64_t>(), config["num_key_value_heads"].get<int64_t>()};

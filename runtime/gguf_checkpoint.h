@@ -1,6 +1,7 @@
 // A Llama in a GGUF file as the rest of quantd knows checkpoints: HF names, HF config, canonical weights.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,10 +16,10 @@ namespace quantd {
 
 struct GgufModel {
   std::unique_ptr<WeightStore> weights;
-  std::string config_json;           // as LlamaForCausalLM's config.json
-  std::string chat_template;         // may be empty
-  std::optional<GgufVocab> vocab;    // absent where the file has no tokenizer
-  std::string bos_token, eos_token;  // texts; may be empty
+  std::string config_json;                            // as LlamaForCausalLM's config.json
+  std::string chat_template;                          // may be empty
+  std::optional<GgufVocab> vocab;                     // absent where the file has no tokenizer
+  std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts
 };
 
 // InvalidArgument, DataLoss, Unimplemented as ParseGguf; Unimplemented also: another architecture than llama, experts,

@@ -26,8 +26,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
     QD_ASSIGN_OR_RETURN(codec->chat_template_, ChatTemplate::Parse(checkpoint.chat_template));
   }
   codec->tokenizer_ = std::move(checkpoint.tokenizer);
-  codec->bos_token_ = checkpoint.bos_token;
-  codec->eos_token_ = checkpoint.eos_token;
+  codec->special_tokens_ = checkpoint.special_tokens;
   std::vector<int32_t>& eos = codec->eos_token_ids_;
   eos = config.eos_token_ids;
   eos.insert(eos.end(), codec->defaults_.eos_token_ids.begin(), codec->defaults_.eos_token_ids.end());
@@ -59,8 +58,7 @@ absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input) con
     return WithReason(absl::FailedPreconditionError("the model has no chat template: send text or tokens"),
                       "NO_CHAT_TEMPLATE");
   }
-  input.bos_token = bos_token_;
-  input.eos_token = eos_token_;
+  input.special_tokens = special_tokens_;
   QD_ASSIGN_OR_RETURN(TextPieces pieces, chat_template_->Render(input));
   EncodedPrompt prompt;
   // The template alone writes special tokens: nothing is added around its text, as in transformers'

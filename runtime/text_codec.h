@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,7 +36,7 @@ class TextCodec {
   };
   absl::StatusOr<EncodedPrompt> EncodeText(std::string text, const TextOptions& options) const;
   // The template, then the tokens. A BOS that the template wrote is not doubled. FailedPrecondition: the model has no
-  // chat template. bos_token, eos_token of `input` are filled in here.
+  // chat template. The special tokens of `input` are filled in here.
   absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input) const;
 
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
@@ -52,7 +53,7 @@ class TextCodec {
   std::unique_ptr<ChatTemplate> chat_template_;
   GenerationDefaults defaults_;
   std::vector<int32_t> eos_token_ids_;
-  std::string bos_token_, eos_token_;
+  std::map<std::string, std::string> special_tokens_;
 };
 
 }  // namespace quantd

@@ -91,6 +91,7 @@ class Template : public ChatTemplate {
 // The variables of apply_chat_template.
 absl::StatusOr<ScopePtr> MakeContext(Run& run, const ChatTemplateInput& input, Value& arguments) {
   auto scope = std::make_shared<Scope>(nullptr);
+  for (const auto& [name, text] : input.special_tokens) scope->Set(run, name, MakeString(text, /*trusted=*/true));
   std::vector<Value> messages, tools;
   for (size_t i = 0; i < input.messages.size(); ++i) {
     bool last = i + 1 == input.messages.size();
@@ -106,8 +107,6 @@ absl::StatusOr<ScopePtr> MakeContext(Run& run, const ChatTemplateInput& input, V
   scope->Set(run, "tools", tools.empty() ? Value(None{}, false) : MakeList(run, std::move(tools), /*trusted=*/false));
   scope->Set(run, "documents", Value(None{}, false));
   scope->Set(run, "add_generation_prompt", Value(input.add_generation_prompt && !input.continue_final_message));
-  if (!input.bos_token.empty()) scope->Set(run, "bos_token", MakeString(input.bos_token, /*trusted=*/true));
-  if (!input.eos_token.empty()) scope->Set(run, "eos_token", MakeString(input.eos_token, /*trusted=*/true));
   if (input.template_args_json.empty()) return scope;
   QD_ASSIGN_OR_RETURN(arguments, ParseObject(run, input.template_args_json, "template_args"));
   if (size_t count = arguments.dict()->entries.size(); count > kMaxTemplateArguments) {
@@ -158,6 +157,10 @@ absl::StatusOr<TextPieces> Template::Render(const ChatTemplateInput& input) cons
 }  // namespace chat
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view source, Limits limits) {
+  if (source.size() > kMaxSourceBytes) {
+    return absl::DataLossError(
+        absl::StrCat("chat template: ", source.size(), " bytes, at most ", kMaxSourceBytes, " are read"));
+  }
   QD_ASSIGN_OR_RETURN(chat::Body body, chat::ParseTemplate(source));
   return std::make_unique<chat::Template>(std::move(body), limits);
 }

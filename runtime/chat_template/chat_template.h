@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,26 +31,28 @@ struct ChatTool {
   std::string parameters_json_schema;  // a JSON object
 };
 
-// What a template may see. All text here is data (TextPiece::parse_special = false) except bos_token and eos_token.
+// What a template may see. All text here is data (TextPiece::parse_special = false) except the special tokens.
 struct ChatTemplateInput {
   std::vector<ChatMessage> messages;
   std::vector<ChatTool> tools;
   bool add_generation_prompt = true;
   bool continue_final_message = false;  // the last message is left open: everything after its content is cut off
   std::string template_args_json;       // a JSON object of further variables, or empty
-  std::string bos_token, eos_token;
+  std::map<std::string, std::string> special_tokens;  // variables: bos_token, eos_token, unk_token, …
   int64_t unix_seconds = 0;  // what strftime_now formats (UTC)
 };
 
 // Immutable and thread-safe. The bounds hold per Render: evaluation steps, recursion depth, bytes of output.
 class ChatTemplate {
  public:
+  static constexpr size_t kMaxSourceBytes = 1 << 20;
   struct Limits {
     int64_t steps = 2'000'000;
     int depth = 64;
     size_t output_bytes = 4 << 20;
   };
   // Unimplemented: a construct that is not built. InvalidArgument: not a template. Both name the line.
+  // ResourceExhausted: nested too deeply. DataLoss: longer than kMaxSourceBytes.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source, Limits limits);
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Parse(std::string_view source) {
     return Parse(source, Limits{});

@@ -22,8 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   input.messages.push_back({"assistant", "", {{"abcdefghi", "f", R"({"a": [1, 2.5, null], "b": "x"})"}}, "", ""});
   input.tools.push_back({"f", "does", R"({"type": "object", "properties": {"a": {"type": "array"}}})"});
   input.template_args_json = R"({"s": "text", "n": 7, "l": [3, 1, 2], "d": {"k": "v"}})";
-  input.bos_token = "<s>";
-  input.eos_token = "</s>";
+  input.special_tokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
   for (bool continued : {false, true}) {
     input.continue_final_message = continued;
     auto pieces = (*parsed)->Render(input);

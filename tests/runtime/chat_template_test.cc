@@ -69,8 +69,7 @@ ChatTemplateInput MakeInput(const OrderedJson& chat) {
   input.add_generation_prompt = chat.value("add_generation_prompt", true);
   input.continue_final_message = chat.value("continue_final_message", false);
   if (chat.contains("args")) input.template_args_json = chat["args"].dump();
-  input.bos_token = Text(chat, "bos_token");
-  input.eos_token = Text(chat, "eos_token");
+  for (const auto& [name, text] : chat["special_tokens"].items()) input.special_tokens[name] = text;
   return input;
 }
 
@@ -154,8 +153,7 @@ std::string Marked(const absl::StatusOr<TextPieces>& pieces) {
 ChatTemplateInput OneMessage(std::string role, std::string content) {
   ChatTemplateInput input;
   input.messages.push_back({std::move(role), std::move(content), {}, "", ""});
-  input.bos_token = "<s>";
-  input.eos_token = "</s>";
+  input.special_tokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
   return input;
 }
 
@@ -271,6 +269,16 @@ TEST(ChatTemplateInputs, AMessageHasOnlyTheKeysItWasGiven) {
       JoinText(*RenderWith("{{ messages[0] | tojson }}", input)),
       R"({"role": "user", "content": "c", "tool_calls": [{"id": "id7", "type": "function", "function": {"name": "f", )"
       R"("arguments": {"a": 1, "b": 1.0, "c": 12345678901234567890}}}], "tool_call_id": "I", "name": "N"})");
+}
+
+TEST(ChatTemplateInputs, EverySpecialTokenIsAVariableOfTheTemplates) {
+  ChatTemplateInput input = OneMessage("user", "<unk>");
+  input.special_tokens["unk_token"] = "<unk>";
+  input.special_tokens["image_token"] = "<image>";
+  EXPECT_EQ(Marked(RenderWith("{{ unk_token ~ messages[0].content ~ image_token }}{{ pad_token is defined }}", input)),
+            "T[<unk>]D[<unk>]T[<image>False]");
+  input.template_args_json = R"({"unk_token": "mine"})";  // as in transformers an argument wins; it is data
+  EXPECT_EQ(Marked(RenderWith("{{ unk_token }}", input)), "D[mine]");
 }
 
 TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
@@ -534,6 +542,13 @@ TEST(ChatTemplateBounds, WorkInProportionToATextOrPathIsCharged) {
     auto status = RenderWith(shared + use, input, limits).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << use << ": " << status;
   }
+}
+
+TEST(ChatTemplateBounds, ALongSourceIsRefusedBeforeItIsParsed) {
+  std::string source = Times(static_cast<int>(ChatTemplate::kMaxSourceBytes), "a");
+  EXPECT_TRUE(ChatTemplate::Parse(source).ok());
+  EXPECT_EQ(ChatTemplate::Parse(source + "a").status(),
+            absl::DataLossError("chat template: 1048577 bytes, at most 1048576 are read"));
 }
 
 TEST(ChatTemplateBounds, ManyVariablesOfATemplateAreCharged) {

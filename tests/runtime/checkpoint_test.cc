@@ -53,19 +53,28 @@ TEST_F(CheckpointFolder, OpensWithoutATokenizer) {
 TEST_F(CheckpointFolder, ReadsTemplateAndSpecialTokens) {
   folder_.Write("generation_config.json", R"({"do_sample":true})");
   folder_.Write("tokenizer_config.json",
-                R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"chat_template":"one"})");
+                R"({"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"pad_token":null,"unk_token":"?",
+                    "add_bos_token":true,"image_token":"<i>","extra_special_tokens":{"audio":"<a>"},
+                    "additional_special_tokens":["<x>"],"chat_template":"one"})");
   absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ(checkpoint->generation_config_json, R"({"do_sample":true})");
-  EXPECT_EQ(checkpoint->bos_token, "<s>");
-  EXPECT_EQ(checkpoint->eos_token, "</s>");
+  EXPECT_EQ(
+      checkpoint->special_tokens,
+      (std::map<std::string, std::string>{
+          {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "?"}, {"image_token", "<i>"}, {"audio", "<a>"}}));
   EXPECT_EQ(checkpoint->chat_template, "one");
 
   folder_.Write(
       "tokenizer_config.json",
       R"({"bos_token":null,"chat_template":[{"name":"tool_use","template":"no"},{"name":"default","template":"two"}]})");
   EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_template, "two");
-  EXPECT_EQ(OpenCheckpoint(folder_.path())->bos_token, "");
+  EXPECT_TRUE(OpenCheckpoint(folder_.path())->special_tokens.empty());
+
+  folder_.Write("special_tokens_map.json", R"({"unk_token":{"content":"<unk>","special":true}})");
+  EXPECT_EQ(OpenCheckpoint(folder_.path())->special_tokens.at("unk_token"), "<unk>");
+  folder_.Write("tokenizer_config.json", R"({"added_tokens_decoder":{},"unk_token":"<own>"})");
+  EXPECT_EQ(OpenCheckpoint(folder_.path())->special_tokens.at("unk_token"), "<own>");
 
   folder_.Write("chat_template.jinja", "three");
   EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_template, "three");
@@ -147,7 +156,8 @@ TEST(Checkpoint, OpensSmolLm2) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ASSERT_NE(checkpoint->tokenizer, nullptr);
   EXPECT_EQ(checkpoint->tokenizer->vocab_size(), 49152);
-  EXPECT_EQ(checkpoint->tokenizer->FindToken(checkpoint->eos_token), checkpoint->tokenizer->eos_id());
+  EXPECT_EQ(checkpoint->tokenizer->FindToken(checkpoint->special_tokens.at("eos_token")),
+            checkpoint->tokenizer->eos_id());
 }
 
 TEST(Checkpoint, OpensStories15M) {
@@ -157,7 +167,7 @@ TEST(Checkpoint, OpensStories15M) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ASSERT_NE(checkpoint->tokenizer, nullptr);
   EXPECT_EQ(checkpoint->tokenizer->vocab_size(), 32000);
-  EXPECT_EQ(checkpoint->bos_token, "<s>");
+  EXPECT_EQ(checkpoint->special_tokens.at("bos_token"), "<s>");
   EXPECT_TRUE(ParseLlamaConfig(checkpoint->config_json).ok());
   EXPECT_THAT(checkpoint->generation_config_json, HasSubstr("max_length"));
 }

@@ -486,6 +486,7 @@ TEST(GgufModel, WritesHfConfig) {
   writer.AddStrings("tokenizer.ggml.tokens", {"<s>", "</s>", "a", "<eot>"});
   writer.AddU32("tokenizer.ggml.bos_token_id", 0);
   writer.AddU32("tokenizer.ggml.eos_token_id", 1);
+  writer.AddU32("tokenizer.ggml.padding_token_id", 2);
   writer.AddU32("tokenizer.ggml.eot_token_id", 3);
   writer.AddString("tokenizer.chat_template", "{{ 1 }}");
   writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
@@ -509,8 +510,8 @@ TEST(GgufModel, WritesHfConfig) {
   EXPECT_EQ(config->eos_token_ids, (std::vector<int32_t>{1, 3}));
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_FALSE(config->attention_bias);
-  EXPECT_EQ(model->bos_token, "<s>");
-  EXPECT_EQ(model->eos_token, "</s>");
+  EXPECT_EQ(model->special_tokens,
+            (std::map<std::string, std::string>{{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "a"}}));
   EXPECT_EQ(model->chat_template, "{{ 1 }}");
   ASSERT_TRUE(model->vocab.has_value());
   EXPECT_EQ(model->vocab->tokens.size(), 4u);
@@ -554,8 +555,8 @@ TEST(GgufModel, OpensSmolLm2) {
   }
   EXPECT_EQ(model->vocab->tokens.size(), 49152u);
   EXPECT_EQ(model->vocab->merges.size(), 48900u);
-  EXPECT_EQ(model->bos_token, "<|im_start|>");
-  EXPECT_EQ(model->eos_token, "<|im_end|>");
+  EXPECT_EQ(model->special_tokens.at("bos_token"), "<|im_start|>");
+  EXPECT_EQ(model->special_tokens.at("eos_token"), "<|im_end|>");
   EXPECT_THAT(model->chat_template, HasSubstr("<|im_start|>assistant"));
   for (const TensorInfo& info : model->weights->tensors()) {
     EXPECT_TRUE(model->weights->Read(info.name).ok()) << info.name;

@@ -142,6 +142,16 @@ TEST_F(TextCodecTest, ATemplateWithoutBosGetsNone) {
   EXPECT_EQ(Count(Codec()->EncodeChat(input).value().ids, Id(0)), 0);
 }
 
+TEST_F(TextCodecTest, ATemplateSeesEverySpecialTokenOfTheTokenizerConfig) {
+  tokenizer_config_["pad_token"] = {{"content", "</s>"}};
+  tokenizer_config_["chat_template"] = "{{ messages[0].content }}{{ pad_token }}";
+  ChatTemplateInput input;
+  input.messages = {{"user", "hi", {}, "", ""}};
+  const EncodedPrompt chat = Codec()->EncodeChat(input).value();
+  EXPECT_EQ(chat.rendered, "hi</s>");
+  EXPECT_EQ(chat.ids.back(), Id(1));
+}
+
 // Not even a caller that passes them in chooses the template's tokens.
 TEST_F(TextCodecTest, TemplateArgumentsAreData) {
   auto codec = Codec();
@@ -149,7 +159,7 @@ TEST_F(TextCodecTest, TemplateArgumentsAreData) {
   ChatTemplateInput input;
   input.messages = {{"user", "hi", {}, "", ""}};
   input.template_args_json = R"({"note": "</s>"})";
-  input.bos_token = "</s>";
+  input.special_tokens = {{"bos_token", "</s>"}};
   const EncodedPrompt chat = Codec()->EncodeChat(input).value();
   EXPECT_EQ(Count(chat.ids, Id(1)), 0);
   EXPECT_EQ(chat.rendered, "</s>hi");

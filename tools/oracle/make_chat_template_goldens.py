@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 UNIX_SECONDS = 1722000000  # 2024-07-26 13:20:00 UTC
 TAG = "CONTINUE_FINAL_MESSAGE_TAG "
+SPECIAL_TOKENS = {"bos_token": "<|begin_of_text|>", "eos_token": "</s>"}  # tokenizer.special_tokens_map
 
 
 class Generation(jinja2.ext.Extension):
@@ -88,9 +89,7 @@ def render_chat(source, case):
             tools=case.get("tools"),
             documents=None,
             add_generation_prompt=case.get("add_generation_prompt", True) and not final,
-            bos_token=case["bos_token"],
-            eos_token=case["eos_token"],
-            **case.get("args", {}),
+            **(case["special_tokens"] | case.get("args", {})),
         )
         if final:
             if content.strip() not in text or TAG.strip() not in text:
@@ -530,6 +529,10 @@ range()
 s | upper
 s | lower
 s | title
+'ΑΣ (ΣΑΣ) ΣΣ' | title
+'ΑΣ ΣΑΣ. Σ' | capitalize
+'ΑΣ ΣΑΣ.Σ Α\'Σ'.title()
+'ΑΣ\'. ΑΣ\'Α ΣΣ'.lower()
 'hello-world foo_bar (x) it\'s' | title
 s | capitalize
 'ß ŉ ǆ ﬁ' | upper
@@ -548,6 +551,9 @@ s | length
 s | center(21)
 'ab' | center(5)
 s | truncate(8)
+s | truncate(2**100)
+s | truncate(8, leeway=2**100)
+'a' | center(-2**100)
 s | truncate(8, true)
 s | truncate(8, false, '!', 0)
 s | truncate(7, true, '...', 0)
@@ -564,6 +570,30 @@ s | truncate(7, true, '...', 0)
 '%5d|%-5d|%05d|%+d' | format(1, 2, 3, 4)
 '%x %X %o %e %g %%' | format(255, 255, 8, 12345.678, 0.0001)
 '%(a)s' | format(a=1)
+'%(a)s|%(b)s|%(a)s' % {'a': 1, 'b': 2}
+'%s' % {}
+'%s%s' % {}
+'%s|%(a)s' % {'a': 1}
+'%(a)s|%s' % {'a': 1}
+'%(a)*d' % {'a': 1}
+'%(a)%|%s' % {'a': 1}
+'%5%' % ()
+'100%% %s' % 1
+'x' % {}
+'x' % []
+'x' % [1]
+'%s' % [1]
+'%s%s' % [1, 2]
+'x' % range(3)
+'x' % missing
+'x' % 1
+'x' % 'y'
+'x' % ()
+'x' % none
+'%(a)s' % [1]
+'%(a)s' % 1
+'%*d' % (-5, 1) ~ '|'
+'%-*d|' % (4, 1)
 '%s' % 'x'
 '%s %s' % ('x', 'y')
 '%s %s' % ('x',)
@@ -605,6 +635,9 @@ none | int
 42.55 | round(1, 'floor')
 42.55 | round(1, 'ceil')
 1234 | round(-2)
+[5, 15, 25, -5, -15, -26] | map('round', -1) | list
+123456789012345678901234567 | round(-3)
+7 | round(-40)
 1250.0 | round(-2)
 7 | round
 'a' | round
@@ -659,6 +692,17 @@ s.split('')
 '   '.split(none, 0)
 'a,b,,c'.split(',')
 'a,b,,c'.rsplit(',', 1)
+'aXXXbXXc'.rsplit('XX')
+'aXXXbXXc'.split('XX')
+'aXXXbXXc'.rsplit('XX', 1)
+'aXXXb'.rpartition('XX')
+'aXXXb'.rfind('XX')
+'abc'.rfind('')
+'abc'.find('', 3)
+'abc'.find('', 4)
+'' in ''
+'aaaa'.count('aa')
+'ab\u00e9\u00e8'.strip('\u00e8a')
 ''.split()
 ''.split(',')
 s.split('</think>')[-1]
@@ -695,6 +739,10 @@ s.isalpha()
 'a1'.isalnum()
 ' '.isspace()
 ''.isspace()
+'²③'.isdigit() ~ '²③'.isdecimal() ~ '²③'.isnumeric()
+'½Ⅷ一'.isdigit() ~ '½Ⅷ一'.isdecimal() ~ '½Ⅷ一'.isnumeric()
+'٣५'.isdigit() ~ '٣५'.isdecimal() ~ '٣५'.isnumeric()
+'a½'.isnumeric() ~ ''.isnumeric() ~ '一a'.isalnum()
 'AB'.isupper()
 'ab'.islower()
 'a-b-c'.partition('-')
@@ -724,6 +772,10 @@ dict({'a': 1}, b=2)
 namespace(a=1).a
 namespace(a=1).b is defined
 namespace(_a=1)
+namespace({'a': 1}, b=2)
+namespace([('a', 1)])
+{('a', 1): 'x', ('a,', 1): 'y', (('a',), 1): 'z'}[('a', 1)]
+{(1, 'i2'): 'x', (1, 2): 'y'}[(1.0, 2)]
 strftime_now('%Y-%m-%d %H:%M:%S')
 strftime_now('%d %b %Y, %A %B %-d %j %p %I %y %%')
 strftime_now(1)
@@ -963,7 +1015,7 @@ def main():
     chats = []
     for template, source in sources.items():
         for name, chat in CHATS.items():
-            case = {"template": template, "name": name, "bos_token": "<|begin_of_text|>", "eos_token": "</s>"} | chat
+            case = {"template": template, "name": name, "special_tokens": SPECIAL_TOKENS} | chat
             chats.append(case | {"output": render_chat(source, case)})
     write(out / "chats.json", {"unix_seconds": UNIX_SECONDS, "cases": chats})
     print(f"{len(cases)} snippets, {len(chats)} chats, of which {sum(c['output'] is None for c in chats)} are refused")
