@@ -36,14 +36,21 @@ Value CapitalizeFilter(Run& run, const Value& input, Args& args) {
 Value Title(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
   if (!args.Done(run, "title")) return {};
+  auto separates = [](const CodePoint& p) {
+    return IsSpace(p.value) ||
+           (p.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(p.value)) != std::string_view::npos);
+  };
   Text out;
-  bool begin = true;
-  for (size_t i = 0; i < text.size();) {
-    CodePoint p = DecodeAt(text.view(), i);
-    out.Append(MapCase(text.Sub(i, i + p.size), begin ? Case::kUpper : Case::kLower));
-    begin = IsSpace(p.value) ||
-            (p.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(p.value)) != std::string_view::npos);
-    i += p.size;
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
+    CodePoint first = DecodeAt(text.view(), begin);
+    size_t rest = end = begin + first.size;
+    while (!separates(first) && end < text.size()) {
+      CodePoint p = DecodeAt(text.view(), end);
+      if (separates(p)) break;
+      end += p.size;
+    }
+    out.Append(MapCase(text.Sub(begin, rest), Case::kUpper));
+    out.Append(MapCase(text.Sub(rest, end), Case::kLower));  // a text of its own: where a final sigma ends it
   }
   return MakeText(std::move(out));
 }

@@ -127,11 +127,11 @@ Text Convert(Run& run, const Value& value, const Conversion& c) {
 class PercentFormatter {
  public:
   PercentFormatter(Run& run, const Text& format, const Value& args) : run_(run), format_(format), s_(format.view()) {
-    auto* tuple = args.sequence();
+    auto* sequence = args.sequence();
     mapping_ = args.dict();
-    args_ = tuple && tuple->kind == Sequence::Kind::kTuple ? tuple->items : std::vector<Value>{args};
-    used_ = mapping_ != nullptr ? args_.size() : 0;
-    if (mapping_ != nullptr) whole_ = args;
+    args_ = sequence && sequence->kind == Sequence::Kind::kTuple ? sequence->items : std::vector<Value>{args};
+    must_use_ = !(mapping_ || args.IsUndefined() ||
+                  (sequence && (sequence->kind == Sequence::Kind::kList || sequence->kind == Sequence::Kind::kRange)));
   }
 
   Value Format() {
@@ -142,7 +142,7 @@ class PercentFormatter {
       if (percent < s_.size()) One();
       if (!run_.Charge(1) || !run_.ChargeText(out_.size() > run_.limits().output_bytes ? out_.size() : 0)) return {};
     }
-    if (used_ < args_.size()) return run_.Fail("not all arguments converted during string formatting");
+    if (must_use_ && used_ < args_.size()) return run_.Fail("not all arguments converted during string formatting");
     return run_.ok() ? MakeText(std::move(out_)) : Value();
   }
 
@@ -161,20 +161,20 @@ class PercentFormatter {
     return value;
   }
   Value NextArgument() {
-    if (mapping_ != nullptr) return used_ == 1 ? whole_ : run_.Fail("not enough arguments for format string");
     if (used_ >= args_.size()) return run_.Fail("not enough arguments for format string");
     return args_[used_++];
   }
 
   void One() {
-    std::optional<Value> keyed;
+    if (Current() == '%') return out_.Append(format_, i_, i_ + 1), void(++i_);
     if (Current() == '(') {
       size_t close = s_.find(')', i_);
       if (close == std::string_view::npos) return void(run_.Fail("incomplete format key"));
       if (mapping_ == nullptr) return void(run_.Fail("format requires a mapping"));
       const Value* found = mapping_->Find(s_.substr(i_ + 1, close - i_ - 1));
       if (found == nullptr) return void(run_.Fail("a key of the format is missing"));
-      keyed = *found;
+      args_ = {*found};  // the one argument that is left, as in CPython's unicode_format_arg_parse
+      used_ = 0;
       i_ = close + 1;
     }
     Conversion c;
@@ -212,10 +212,8 @@ class PercentFormatter {
     }
     if (c.width > kMaxWidth || c.precision > kMaxWidth) return void(run_.Exhausted("a format wider than 1000"));
     if (i_ >= s_.size()) return void(run_.Fail("incomplete format"));
-    size_t at = i_;
     c.type = s_[i_++];
-    if (c.type == '%') return out_.Append(format_, at, at + 1);
-    Value value = keyed ? *keyed : NextArgument();
+    Value value = NextArgument();
     if (run_.ok()) out_.Append(Convert(run_, value, c));
   }
 
@@ -224,9 +222,9 @@ class PercentFormatter {
   std::string_view s_;
   size_t i_ = 0;
   std::vector<Value> args_;
-  Value whole_;
-  const Dict* mapping_ = nullptr;
   size_t used_ = 0;
+  const Dict* mapping_ = nullptr;
+  bool must_use_ = true;  // Python lets what has items by key go unused
   Text out_;
 };
 

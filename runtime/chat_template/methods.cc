@@ -355,7 +355,9 @@ Value CallStr(Run& run, const Text& text, std::string_view name, Args& args) {
   if (name == "ljust" || name == "rjust" || name == "center" || name == "zfill") return Justify(run, text, args, name);
   if (name == "format") return FormatBraces(run, text, std::move(args));
   if (name == "isalpha") return Is(run, text, args, IsAlpha);
-  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric") return Is(run, text, args, IsDecimal);
+  if (name == "isdecimal") return Is(run, text, args, IsDecimal);
+  if (name == "isdigit") return Is(run, text, args, IsDigit);
+  if (name == "isnumeric") return Is(run, text, args, IsNumeric);
   if (name == "isalnum") return Is(run, text, args, [](char32_t c) { return c != '_' && IsWord(c); });
   if (name == "isspace") return Is(run, text, args, IsSpace);
   if (name == "splitlines") {

@@ -68,7 +68,9 @@ bool IsUpper(char32_t c);
 bool IsLower(char32_t c);
 bool IsTitle(char32_t c);
 bool IsAlpha(char32_t c);
-bool IsDecimal(char32_t c);
+bool IsDecimal(char32_t c);  // str.isdecimal
+bool IsDigit(char32_t c);    // str.isdigit: superscripts and circled digits, too
+bool IsNumeric(char32_t c);  // str.isnumeric: fractions and numerals, too
 bool IsWord(char32_t c);  // \w
 
 enum class Case { kUpper, kLower, kTitle };
