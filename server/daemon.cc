@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "quantd/v1/control.grpc.pb.h"
@@ -58,7 +59,7 @@ class DaemonImpl final : public Daemon {
     hooks.on_change = [this](const ModelInfo& info) { OnModelChange(info); };
     QD_ASSIGN_OR_RETURN(registry_, make(options_.registry, std::move(hooks)));
     metrics_ = std::make_unique<Metrics>(registry_->device());
-    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());  // of a daemon before this one
+    RemoveReadyFile();  // of a daemon before this one
     QD_RETURN_IF_ERROR(StartHttp());
     QD_RETURN_IF_ERROR(StartGrpc());
     for (const ModelOptions& model : options_.models) {
@@ -74,6 +75,8 @@ class DaemonImpl final : public Daemon {
     const bool any =
         std::any_of(models.begin(), models.end(), [](const ModelInfo& m) { return m.state == ModelState::kReady; });
     if (!any && !models.empty()) return first_failure;
+    MutexLock lock(ready_mutex_);
+    if (draining_) return absl::OkStatus();  // too late: nobody is to find it ready
     ready_ = true;
     for (const char* name : {"", "quantd.v1.Generation"}) health_.Set(name, /*serving=*/true);
     return WriteReadyFile();
@@ -81,8 +84,7 @@ class DaemonImpl final : public Daemon {
 
   void Drain(Duration timeout) override {
     const TimePoint deadline = Now() + timeout;
-    draining_ = true;
-    if (ready_ && !options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
+    BeginDraining();
     health_.BeginShutdown();
     registry_->Drain(deadline);
     generation_->streams().WaitUntilNone(deadline);  // whose engines are done but whose readers are not
@@ -90,7 +92,7 @@ class DaemonImpl final : public Daemon {
                   std::chrono::duration_cast<std::chrono::system_clock::duration>(options_.flush_time));
   }
   void StopNow() override {
-    draining_ = true;
+    BeginDraining();
     generation_->streams().Stop();
     registry_->Drain(Now());
   }
@@ -164,6 +166,14 @@ class DaemonImpl final : public Daemon {
     server_.reset();
   }
 
+  void BeginDraining() {
+    MutexLock lock(ready_mutex_);
+    if (!draining_.exchange(true) && ready_) RemoveReadyFile();
+  }
+  void RemoveReadyFile() const {
+    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
+  }
+
   // Whole or not at all, so that who waits for it never reads a half.
   absl::Status WriteReadyFile() {
     if (options_.ready_file.empty()) return absl::OkStatus();
@@ -192,6 +202,7 @@ class DaemonImpl final : public Daemon {
   std::unique_ptr<HttpEndpoint> http_;
   std::unique_ptr<grpc::Server> server_;
   int grpc_port_ = 0;
+  Mutex ready_mutex_;  // of becoming ready and of beginning to drain
   std::atomic<bool> ready_{false}, draining_{false};
 };
 

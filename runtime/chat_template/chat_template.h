@@ -39,7 +39,7 @@ struct ChatTemplateInput {
   bool continue_final_message = false;  // the last message is left open: everything after its content is cut off
   std::string template_args_json;       // a JSON object of further variables, or empty
   std::map<std::string, std::string> special_tokens;  // variables: bos_token, eos_token, unk_token, …
-  int64_t unix_seconds = 0;  // what strftime_now formats (UTC)
+  int64_t unix_seconds = 0;                           // what strftime_now formats (UTC)
 };
 
 // Immutable and thread-safe. The bounds hold per Render: evaluation steps, recursion depth, bytes of output.

@@ -71,7 +71,7 @@ bool IsAlpha(char32_t c);
 bool IsDecimal(char32_t c);  // str.isdecimal
 bool IsDigit(char32_t c);    // str.isdigit: superscripts and circled digits, too
 bool IsNumeric(char32_t c);  // str.isnumeric: fractions and numerals, too
-bool IsWord(char32_t c);  // \w
+bool IsWord(char32_t c);     // \w
 
 enum class Case { kUpper, kLower, kTitle };
 // Full case mapping: "ß" becomes "SS", a final capital sigma "ς". Every byte keeps the provenance of its source.

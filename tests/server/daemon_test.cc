@@ -425,6 +425,13 @@ TEST_F(DaemonTest, HealthTellsServerServicesAndModels) {
   EXPECT_EQ(Get("/readyz")->status, 503);
 }
 
+TEST_F(DaemonTest, AModelThatIsLoadedWhileItDrainsMakesNothingReady) {
+  daemon_->Drain(std::chrono::seconds(1));
+  ASSERT_TRUE(daemon_->WaitUntilReady().ok());
+  EXPECT_EQ(Get("/readyz")->status, 503);
+  EXPECT_FALSE(std::ifstream(::testing::TempDir() + "/quantd_ready"));
+}
+
 TEST_F(DaemonTest, ReflectionListsEveryService) {
   // The request and the response by hand: a second copy of reflection.proto cannot be linked beside gRPC's own.
   grpc::GenericStub stub(channel_);
