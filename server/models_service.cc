@@ -29,9 +29,7 @@ fs::path Canonical(const std::string& path) {
 grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext* context,
                                                     const v1::ListModelsRequest* request,
                                                     v1::ListModelsResponse* response) {
-  std::vector<ModelInfo> models = registry_.List();
-  std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  for (const ModelInfo& info : models) {
+  for (const ModelInfo& info : registry_.List()) {
     if (!request->loaded_only() || info.state == ModelState::kReady) FillModel(info, *response->add_models());
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();

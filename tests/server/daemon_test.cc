@@ -1,6 +1,7 @@
 // The daemon over real gRPC, with the test as its engine (tests/server/fakes.h).
 #include "server/daemon.h"
 
+#include <filesystem>
 #include <fstream>
 #include <regex>
 #include <set>
@@ -22,6 +23,7 @@
 #include "server/convert.h"
 #include "server/status.h"
 #include "tests/server/fakes.h"
+#include "tests/testing/temp_dir.h"
 
 namespace quantd {
 namespace {
@@ -42,6 +44,7 @@ class DaemonTest : public ::testing::Test {
     options.outbox = outbox;
     options.flush_time = flush_time;
     options.ready_file = ::testing::TempDir() + "/quantd_ready";
+    options.model_roots = model_roots_;
     options.models.push_back({"tiny", {}, {}});
     options.models[0].spec.path = quantd::testing::TinyModelPath();
     auto daemon = Daemon::Start(options, [this](const RegistryOptions&, ModelRegistry::Hooks hooks) {
@@ -74,6 +77,7 @@ class DaemonTest : public ::testing::Test {
   }
   httplib::Result Get(const char* path) { return httplib::Client("127.0.0.1", daemon_->metrics_port()).Get(path); }
 
+  std::vector<std::string> model_roots_;  // set before Start
   FakeRegistry* registry_ = nullptr;
   std::unique_ptr<Daemon> daemon_;
   std::shared_ptr<FakeHandle> handle_;
@@ -522,6 +526,35 @@ TEST_F(DaemonTest, ModelsAreListedAndPlanned) {
     EXPECT_EQ(ReadDetails(s).fields[0].first, "spec.path");
   }
   EXPECT_FALSE(plan(quantd::testing::TinyModelPath() + "/../../../../CMakeLists.txt", r).ok());
+}
+
+class ModelRootsTest : public DaemonTest {
+ protected:
+  void SetUp() override {
+    model_roots_ = {dir_.path() + "/models"};
+    for (const char* folder : {"/models/sub", "/models2"}) std::filesystem::create_directories(dir_.path() + folder);
+    for (const char* file : {"/models/sub/a.gguf", "/models2/b.gguf"}) {
+      std::filesystem::copy_file(quantd::testing::TinyModelPath(), dir_.path() + file);
+    }
+    std::filesystem::create_symlink(dir_.path() + "/models2/b.gguf", dir_.path() + "/models/out.gguf");
+    DaemonTest::SetUp();
+  }
+  grpc::StatusCode Plan(const std::string& path) {
+    grpc::ClientContext c;
+    v1::PlanModelRequest q;
+    q.mutable_spec()->set_path(dir_.path() + path);
+    v1::MemoryPlan r;
+    return v1::Models::NewStub(channel_)->PlanModel(&c, q, &r).error_code();
+  }
+  const quantd::testing::TempDir dir_;
+};
+
+TEST_F(ModelRootsTest, WhatLiesBelowARootIsPlannedAndNothingElse) {
+  EXPECT_EQ(Plan("/models/sub/a.gguf"), grpc::StatusCode::OK);
+  EXPECT_EQ(Plan("/models/sub/../sub/a.gguf"), grpc::StatusCode::OK);
+  for (const char* outside : {"/models2/b.gguf", "/models/../models2/b.gguf", "/models/out.gguf", "/none"}) {
+    EXPECT_EQ(Plan(outside), grpc::StatusCode::INVALID_ARGUMENT) << outside;
+  }
 }
 
 class SlowReaderTest : public DaemonTest {
