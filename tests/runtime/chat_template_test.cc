@@ -1,6 +1,5 @@
 #include "runtime/chat_template/chat_template.h"
 
-#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -393,11 +392,8 @@ TEST(ChatTemplateBounds, WhatGrowsWithoutEndIsStopped) {
   for (const std::string& source : sources) {
     ChatTemplate::Limits limits;
     limits.steps = 300'000;  // so that it is quick under a sanitizer, too
-    auto begin = std::chrono::steady_clock::now();
     auto status = RenderWith(source, {}, limits).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source << ": " << status;
-    // A step takes well under a microsecond; the rest is for sanitizers and a busy machine.
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << source;
   }
 }
 
