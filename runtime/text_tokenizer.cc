@@ -10,8 +10,8 @@
 namespace quantd {
 namespace {
 
-constexpr size_t kMaxTextBytes =
-    1 << 30;  // of one Encode: offsets are 32 bits wide, also after every space became 3 bytes
+// Of one Encode: offsets are 32 bits wide, also in the normalized text.
+constexpr size_t kMaxTextBytes = (size_t{1} << 32) / kMaxTextGrowth - 1;
 
 // A text made from another one, with the place in that other one for each of its bytes.
 struct MappedText {

@@ -18,6 +18,10 @@ namespace quantd {
 
 inline constexpr std::string_view kMetaSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's visible space
 
+// How many times its bytes the normalizer and Metaspace may make of a text. SentencePiece's normalizer, which prepends
+// a visible space and puts one in place of each space, makes up to 12.
+inline constexpr size_t kMaxTextGrowth = 64;
+
 // Steps of a normalizer; each sees the text between two added tokens.
 struct PrependStep {
   std::string text;

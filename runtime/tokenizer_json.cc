@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::string_view kFile = "tokenizer.json";
 constexpr size_t kMaxSteps = 32;     // of a Sequence: the longest published have 6
-constexpr size_t kMaxStepText = 64;  // bytes that a normalizer prepends or puts in place of others
 constexpr size_t kMaxAffixIds = 16;  // tokens around a text
 
 absl::Status Corrupt(std::string_view place, std::string_view what) {
@@ -45,6 +44,21 @@ absl::StatusOr<std::vector<const Json*>> Steps(const Json* root, const char* lis
   for (const Json& step : *list) steps.push_back(&step);
   return steps;
 }
+
+// How many times the bytes of a text its steps make of it, all together.
+class Growth {
+ public:
+  // A step that makes up to `to` bytes of every `from` bytes.
+  absl::Status Add(size_t from, size_t to, std::string_view place) {
+    if (to > from) factor_ *= static_cast<double>(to) / static_cast<double>(from);
+    if (factor_ <= static_cast<double>(kMaxTextGrowth)) return absl::OkStatus();
+    return Corrupt(place,
+                   absl::StrCat("the steps up to here grow a text ", factor_, " times, at most ", kMaxTextGrowth));
+  }
+
+ private:
+  double factor_ = 1;
+};
 
 class Reader {
  public:
@@ -85,10 +99,12 @@ class Reader {
       QD_ASSIGN_OR_RETURN(const std::string type, Type(*step, place));
       if (type == "Prepend") {
         QD_ASSIGN_OR_RETURN(std::string text, Text(*step, "prepend", place));
-        if (text.size() > kMaxStepText) return Corrupt(place, "Prepend of a long text");
+        QD_RETURN_IF_ERROR(
+            growth_.Add(1, 1 + text.size(), place));  // the text between two added tokens may be one byte
         spec_.normalizer.push_back(PrependStep{std::move(text)});
       } else if (type == "Replace") {
-        QD_RETURN_IF_ERROR(ReadReplace(*step, place));
+        QD_ASSIGN_OR_RETURN(ReplaceStep replace, ReadReplace(*step, place, growth_));
+        spec_.normalizer.push_back(std::move(replace));
       } else {
         return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "'"));
       }
@@ -96,23 +112,16 @@ class Reader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadReplace(const Json& step, const std::string& place) {
+  absl::StatusOr<ReplaceStep> ReadReplace(const Json& step, const std::string& place, Growth& growth) const {
     const Json* pattern = FindMember(step, "pattern");
-    const Json* from = pattern == nullptr ? nullptr : FindMember(*pattern, "String");
-    if (from == nullptr) return NotBuilt(place, "Replace of a pattern that is no String");
-    QD_ASSIGN_OR_RETURN(ReplaceStep replace, ReplaceTexts(step, *pattern, place));
-    spec_.normalizer.push_back(std::move(replace));
-    return absl::OkStatus();
-  }
-
-  absl::StatusOr<ReplaceStep> ReplaceTexts(const Json& step, const Json& pattern, const std::string& place) const {
+    if (pattern == nullptr || FindMember(*pattern, "String") == nullptr) {
+      return NotBuilt(place, "Replace of a pattern that is no String");
+    }
     ReplaceStep replace;
-    QD_ASSIGN_OR_RETURN(replace.from, Text(pattern, "String", place));
+    QD_ASSIGN_OR_RETURN(replace.from, Text(*pattern, "String", place));
     QD_ASSIGN_OR_RETURN(replace.to, Text(step, "content", place));
     if (replace.from.empty()) return Corrupt(place, "Replace of an empty text");
-    // Four bytes for one, thrice: enough for SentencePiece's space, no way to turn a request into gigabytes.
-    if (replace.to.size() > 4 * replace.from.size())
-      return Corrupt(place, "Replace by a text of over four times the length");
+    QD_RETURN_IF_ERROR(growth.Add(replace.from.size(), replace.to.size(), place));
     return replace;
   }
 
@@ -180,6 +189,7 @@ class Reader {
     QD_ASSIGN_OR_RETURN(std::string replacement, Text(step, "replacement", place));
     if (replacement.empty() || replacement.size() > 4)
       return Corrupt(place, "Metaspace: the replacement is no character");
+    QD_RETURN_IF_ERROR(growth_.Add(1, 2 * replacement.size(), place));  // in place of a space, and before the text
     metaspace.replacement = std::move(replacement);
     QD_ASSIGN_OR_RETURN(std::string scheme, Text(step, "prepend_scheme", place));
     if (scheme.empty()) {  // older files
@@ -324,6 +334,7 @@ class Reader {
   // Which bytes each token stands for, and whether a text loses its first space.
   absl::Status ReadDecoder() {
     const std::string place = "decoder";
+    Growth growth;
     QD_ASSIGN_OR_RETURN(const auto steps, Steps(FindMember(json_, "decoder"), "decoders", place));
     bool byte_alphabet = byte_level_ && steps.empty();
     bool byte_tokens = false;
@@ -335,11 +346,7 @@ class Reader {
       } else if (type == "ByteFallback") {
         byte_tokens = true;
       } else if (type == "Replace") {
-        const Json* pattern = FindMember(*step, "pattern");
-        if (pattern == nullptr || FindMember(*pattern, "String") == nullptr) {
-          return NotBuilt(place, "Replace of a pattern that is no String");
-        }
-        QD_ASSIGN_OR_RETURN(ReplaceStep replace, ReplaceTexts(*step, *pattern, place));
+        QD_ASSIGN_OR_RETURN(ReplaceStep replace, ReadReplace(*step, place, growth));
         replaces.push_back(std::move(replace));
       } else if (type == "Metaspace") {
         QD_ASSIGN_OR_RETURN(const std::string replacement, Text(*step, "replacement", place));
@@ -449,6 +456,7 @@ class Reader {
   const Json& json_;
   const Json* model_ = nullptr;
   bool byte_level_ = false;
+  Growth growth_;  // of the normalizer and of Metaspace
   VocabTable vocab_;
   TokenizerSpec spec_;
 };

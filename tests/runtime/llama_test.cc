@@ -10,6 +10,7 @@
 
 #include "tests/testing/golden_tensors.h"
 #include "tests/testing/model_harness.h"
+#include "tests/testing/worse_error.h"
 
 namespace quantd {
 namespace {
@@ -34,11 +35,23 @@ double WorstError(std::span<const float> got, std::span<const float> want, int64
     double most = 0, error = 0;
     for (size_t i = begin; i < begin + static_cast<size_t>(vocab); ++i) {
       most = std::max(most, std::abs(static_cast<double>(want[i])));
-      error = std::max(error, std::abs(static_cast<double>(got[i]) - want[i]));
+      error = testing::WorseError(error, std::abs(static_cast<double>(got[i]) - want[i]));
     }
-    worst = std::max(worst, error / most);
+    worst = testing::WorseError(worst, error / most);
   }
   return worst;
+}
+
+// The comparison itself: logits that are not finite are no match, wherever in the row they stand.
+TEST(LlamaTest, LogitsThatAreNotFiniteMatchNothing) {
+  const std::vector<float> want = {1, 2, 3, 4};
+  for (float bad : {NAN, INFINITY}) {
+    for (size_t i = 0; i < want.size(); ++i) {
+      std::vector<float> got = want;
+      got[i] = bad;
+      EXPECT_FALSE(WorstError(got, want, /*vocab=*/2) < 1e30) << bad << " at " << i;
+    }
+  }
 }
 
 std::string TestName(std::string text) {

@@ -12,6 +12,7 @@
 #include "runtime/text_codec.h"
 #include "tests/testing/golden_tensors.h"
 #include "tests/testing/model_harness.h"
+#include "tests/testing/worse_error.h"
 
 namespace quantd {
 namespace {
@@ -80,7 +81,7 @@ TEST(SmolLm2, F32LogitsAndGreedyAnswersEqualTransformers) {
       const std::vector<int64_t> top = step["top_ids"];
       const std::vector<double> want = step["top_logits"];
       for (size_t i = 0; i < top.size(); ++i) {
-        worst = std::max(worst, std::abs(row[top[i]] - want[i]) / step["max_abs"].get<double>());
+        worst = testing::WorseError(worst, std::abs(row[top[i]] - want[i]) / step["max_abs"].get<double>());
       }
       if (want[0] - want[1] < 0.1) continue;
       ++compared;
@@ -128,7 +129,7 @@ TEST(SmolLm2, Bf16LogitsAreNearTransformers) {
   ForEachSample(*harness, [&](const std::vector<float>& got, const std::vector<float>& want, double most) {
     for (size_t i = 0; i < want.size(); ++i) {
       const double error = got[i] - want[i];
-      worst = std::max(worst, std::abs(error) / most);
+      worst = testing::WorseError(worst, std::abs(error) / most);
       squares += error * error;
       ++count;
     }

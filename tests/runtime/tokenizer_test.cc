@@ -181,6 +181,13 @@ struct BadFile {
   const char* message;
 };
 
+Json Replace(const std::string& from, const std::string& to) {
+  return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
+}
+Json Chain(const char* list_key, const Json& step, size_t count) {
+  return {{"type", "Sequence"}, {list_key, std::vector<Json>(count, step)}};
+}
+
 TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
   constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
   constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
@@ -244,11 +251,23 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
          j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}};
        },
        kDataLoss, "Replace of an empty text"},
-      {"replace bomb",
+      {"replace bomb", [](Json& j) { j["normalizer"] = Replace("a", std::string(1000, 'x')); }, kDataLoss,
+       "normalizer: the steps up to here grow a text 1000 times, at most 64"},
+      {"chain of replaces", [](Json& j) { j["normalizer"] = Chain("normalizers", Replace("a", "aaaa"), 32); },
+       kDataLoss, "normalizer: the steps up to here grow a text 256 times"},
+      {"chain of prepends",
        [](Json& j) {
-         j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'x')}};
+         j["normalizer"] = Chain("normalizers", {{"type", "Prepend"}, {"prepend", "xxx"}}, 32);
        },
-       kDataLoss, "normalizer"},
+       kDataLoss, "normalizer: the steps up to here grow a text 256 times"},
+      {"chain of replaces in the decoder", [](Json& j) { j["decoder"] = Chain("decoders", Replace("a", "aaaa"), 32); },
+       kDataLoss, "decoder: the steps up to here grow a text 256 times"},
+      {"replaces before Metaspace",
+       [](Json& j) {
+         j["normalizer"] = Replace("a", std::string(64, 'a'));
+         j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}};
+       },
+       kDataLoss, "pre_tokenizer: the steps up to here grow a text 384 times"},
       {"pre-tokenizer",
        [](Json& j) {
          j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
