@@ -146,39 +146,25 @@ class GgufStore : public WeightStore {
       return absl::UnimplementedError(absl::StrCat("tensor ", tensor.name, ": a vector of type ",
                                                    GgmlTypeName(static_cast<uint32_t>(tensor.type))));
     }
-    items_.push_back({{.name = std::move(hf.name),
-                       .shape = tensor.shape,
-                       .scheme = SchemeOf(tensor.type),
-                       .file_bytes = tensor.bytes},
-                      tensor,
-                      hf.permuted_heads});
+    WeightStore::Add({.name = std::move(hf.name),
+                      .shape = tensor.shape,
+                      .scheme = SchemeOf(tensor.type),
+                      .file_bytes = tensor.bytes,
+                      .item = items_.size()});
+    items_.push_back({tensor, hf.permuted_heads});
     return absl::OkStatus();
   }
-  void Finish() {
-    std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.info.name < b.info.name; });
-    for (Item& item : items_) infos_.push_back(std::move(item.info));
-  }
-
-  const std::vector<TensorInfo>& tensors() const override { return infos_; }
-
-  absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const override {
-    const TensorInfo* info = Find(name);
-    if (info == nullptr) return absl::NotFoundError(absl::StrCat("no tensor ", ToAbsl(name)));
-    const Item& item = items_[static_cast<size_t>(info - infos_.data())];
-    absl::StatusOr<QuantizedMatrix> matrix = info->shape.rank() == 1 ? ReadVector(item) : ReadMatrix(item);
-    if (!matrix.ok()) {
-      return absl::Status(matrix.status().code(),
-                          absl::StrCat("tensor ", item.tensor.name, ": ", matrix.status().message()));
-    }
-    return matrix;
-  }
+  using WeightStore::Finish;
 
  private:
   struct Item {
-    TensorInfo info;  // moved to infos_ by Finish
     GgufTensor tensor;
     int64_t permuted_heads;
   };
+
+  absl::StatusOr<QuantizedMatrix> ReadItem(const TensorInfo& info) const override {
+    return info.shape.rank() == 1 ? ReadVector(items_[info.item]) : ReadMatrix(items_[info.item]);
+  }
 
   absl::StatusOr<QuantizedMatrix> ReadVector(const Item& item) const {
     const GgufTensor& tensor = item.tensor;
@@ -209,26 +195,11 @@ class GgufStore : public WeightStore {
         UnpackRow(tensor.type, {rows.data() + r * row_bytes, static_cast<size_t>(row_bytes)}, to, matrix);
       }
     }
-    QD_RETURN_IF_ERROR(CheckFinite(matrix.scales, n));
-    QD_RETURN_IF_ERROR(CheckFinite(matrix.zeros, n));
     return matrix;
   }
 
-  // Scales and minima as they are stored, f16 [N, G]. Float weights are checked where they are converted.
-  static absl::Status CheckFinite(const std::vector<uint8_t>& params, int64_t n) {
-    for (size_t i = 0; i < params.size(); i += 2) {
-      // An exponent of all ones: infinity or NaN.
-      if ((params[i + 1] & 0x7c) == 0x7c) {
-        return absl::DataLossError(
-            absl::StrCat("a scale of row ", i / (params.size() / static_cast<size_t>(n)), " is not finite"));
-      }
-    }
-    return absl::OkStatus();
-  }
-
   std::unique_ptr<ByteSource> source_;
-  std::vector<Item> items_;  // in the order of infos_
-  std::vector<TensorInfo> infos_;
+  std::vector<Item> items_;
 };
 
 absl::Status CheckArchitecture(Metadata& metadata) {

@@ -498,45 +498,36 @@ class SafetensorsStore : public WeightStore {
   // Adds the tensors of one file. The caller has seen to it that no name is in two files.
   void Add(std::unique_ptr<ByteSource> source, const SafetensorsFile& file) {
     for (const SafetensorsTensor& tensor : file.tensors) {
-      items_.push_back({{.name = tensor.name,
-                         .shape = tensor.shape,
-                         .scheme = {.weight = FormatOf(tensor.dtype)},
-                         .file_bytes = tensor.bytes},
-                        source.get(),
-                        tensor.offset});
+      WeightStore::Add({.name = tensor.name,
+                        .shape = tensor.shape,
+                        .scheme = {.weight = FormatOf(tensor.dtype)},
+                        .file_bytes = tensor.bytes,
+                        .item = places_.size()});
+      places_.push_back({source.get(), tensor.offset});
     }
     sources_.push_back(std::move(source));
   }
-  void Finish() {
-    std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.info.name < b.info.name; });
-    for (Item& item : items_) infos_.push_back(std::move(item.info));
-  }
-
-  const std::vector<TensorInfo>& tensors() const override { return infos_; }
-
-  absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const override {
-    const TensorInfo* info = Find(name);
-    if (info == nullptr) return absl::NotFoundError(absl::StrCat("no tensor ", ToAbsl(name)));
-    const Item& item = items_[static_cast<size_t>(info - infos_.data())];
-    // A vector or a scalar is one row; dimensions beyond the first two belong to the row.
-    const Shape& shape = info->shape;
-    const int64_t n = shape.rank() >= 2 ? shape[0] : 1;
-    const int64_t k = n == 0 ? 0 : shape.elements() / n;
-    QuantizedMatrix matrix = NewQuantizedMatrix(info->scheme, n, k);
-    absl::Status status = item.source->Read(item.offset, matrix.data.data(), info->file_bytes);
-    if (!status.ok()) return absl::Status(status.code(), absl::StrCat("tensor ", ToAbsl(name), ": ", status.message()));
-    return matrix;
-  }
+  using WeightStore::Finish;
 
  private:
-  struct Item {
-    TensorInfo info;  // moved to infos_ by Finish
+  struct Place {
     const ByteSource* source;
     int64_t offset;
   };
+
+  absl::StatusOr<QuantizedMatrix> ReadItem(const TensorInfo& info) const override {
+    // A vector or a scalar is one row; dimensions beyond the first two belong to the row.
+    const Shape& shape = info.shape;
+    const int64_t n = shape.rank() >= 2 ? shape[0] : 1;
+    const int64_t k = n == 0 ? 0 : shape.elements() / n;
+    QuantizedMatrix matrix = NewQuantizedMatrix(info.scheme, n, k);
+    const Place& place = places_[info.item];
+    QD_RETURN_IF_ERROR(place.source->Read(place.offset, matrix.data.data(), info.file_bytes));
+    return matrix;
+  }
+
   std::vector<std::unique_ptr<ByteSource>> sources_;
-  std::vector<Item> items_;  // in the order of infos_
-  std::vector<TensorInfo> infos_;
+  std::vector<Place> places_;
 };
 
 // The file's tensors are exactly those that the index puts there.

@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const TensorInfo& info : model->weights->tensors()) {
     const absl::StatusOr<QuantizedMatrix> matrix = model->weights->Read(info.name);
     total += info.file_bytes;
-    if (absl::IsDataLoss(matrix.status())) continue;  // a scale that is not finite
+    if (absl::IsDataLoss(matrix.status())) continue;  // a value or a scale that is not finite
     QD_CHECK(matrix.ok());
     QD_CHECK(Validate(matrix->view()).ok());
   }

@@ -187,10 +187,15 @@ TEST_F(ModelLoaderTest, WrongShapeIsDataLossThatNamesBoth) {
 }
 
 TEST_F(ModelLoaderTest, WeightThatIsNotFiniteIsRefusedByName) {
-  spec_.weights = "int8_weight_only";
-  Write(Config(), Weights(Tensors(), "model.layers.0.mlp.up_proj.weight"));
-  ExpectRefused(absl::StatusCode::kInvalidArgument,
-                "model.layers.0.mlp.up_proj.weight: int8_weight_only: the weight in row 0, column 5 is nan");
+  for (const char* scheme : {"", "bf16", "int8_weight_only"}) {
+    for (const std::string name :
+         {"model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight", "model.norm.weight"}) {
+      SCOPED_TRACE(name + " as " + scheme);
+      spec_.weights = scheme;
+      Write(Config(), Weights(Tensors(), name));
+      ExpectRefused(absl::StatusCode::kDataLoss, name + ": the value in row 0, column 5 is nan");
+    }
+  }
 }
 
 TEST_F(ModelLoaderTest, FileThatShrinksUnderTheLoadIsDataLoss) {

@@ -1,8 +1,7 @@
 // Weights on their way to a device: requantized ones, and layers whose parts have different schemes.
 #include "runtime/param_loader.h"
 
-#include <algorithm>
-#include <map>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -18,16 +17,15 @@ using ::testing::HasSubstr;
 class FakeStore : public WeightStore {
  public:
   void Add(const std::string& name, QuantizedMatrix matrix) {
-    infos_.push_back({name, {matrix.n, matrix.k}, matrix.scheme, static_cast<int64_t>(matrix.data.size())});
-    std::sort(infos_.begin(), infos_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-    tensors_[name] = std::move(matrix);
+    const Shape shape = matrix.n == 1 ? Shape{matrix.k} : Shape{matrix.n, matrix.k};
+    WeightStore::Add({name, shape, matrix.scheme, static_cast<int64_t>(matrix.data.size()), matrices_.size()});
+    Finish();
+    matrices_.push_back(std::move(matrix));
   }
-  const std::vector<TensorInfo>& tensors() const override { return infos_; }
-  absl::StatusOr<QuantizedMatrix> Read(std::string_view name) const override { return tensors_.at(std::string(name)); }
 
  private:
-  std::vector<TensorInfo> infos_;
-  std::map<std::string, QuantizedMatrix> tensors_;
+  absl::StatusOr<QuantizedMatrix> ReadItem(const TensorInfo& info) const override { return matrices_[info.item]; }
+  std::vector<QuantizedMatrix> matrices_;
 };
 
 QuantizedMatrix Weights(int64_t n, int64_t k, const char* scheme) {
@@ -42,7 +40,8 @@ QuantizedMatrix Weights(int64_t n, int64_t k, const char* scheme) {
 
 class ParamLoaderTest : public ::testing::Test {
  protected:
-  ParamLoader Loader(const std::vector<std::pair<std::string, std::string>>& rules) {
+  using Rules = std::vector<std::pair<std::string, std::string>>;
+  ParamLoader Loader(const Rules& rules) {
     recipe_ = QuantRecipe::Parse("", rules).value();
     return ParamLoader(store_, recipe_, *backend_, {MemoryComponent::kWeights, 1}, DType::kF32, hooks_, params_);
   }
@@ -111,6 +110,65 @@ TEST_F(ParamLoaderTest, PartsOfDifferentSchemesStandSideBySide) {
       EXPECT_NEAR(outs[1][i], outs[0][i], 64 * (0.5 * 0.5 / 127.5 + 0.5 * 0.5 * 2 / 127)) << i;
       EXPECT_NE(outs[1][i], outs[0][i]) << i;
     }
+  }
+}
+
+// Whatever the scheme that is stored and the one that is wanted, and whether it is a weight, a norm or a bias.
+TEST_F(ParamLoaderTest, ValuesThatAreNotFiniteAreDataLossThatNamesTheTensor) {
+  for (const char* stored : {"f32", "f16", "bf16"}) {
+    for (const char* wanted : {"", "bf16", "int8_weight_only"}) {
+      for (float bad : {NAN, INFINITY, -INFINITY}) {
+        for (int64_t at : {0, 7, 2 * 33 - 1}) {  // in the first word, within one, in the last that is not full
+          store_ = {};
+          QuantizedMatrix matrix = Weights(2, 33, stored);
+          StoreFloat(matrix.data.data(), WeightDType(matrix.scheme.weight), at, bad);
+          store_.Add("q.weight", matrix);
+          ParamLoader loader = Loader(*wanted ? Rules{{"q", wanted}} : Rules{});
+          loader.Linear({{"q", 2}}, 33, /*with_bias=*/false);
+          EXPECT_EQ(loader.Finish().code(), absl::StatusCode::kDataLoss) << stored << " " << wanted << " " << at;
+          EXPECT_THAT(std::string(loader.Finish().message()),
+                      HasSubstr(at < 33 ? "q.weight: the value in row 0, column " : "row 1"));
+        }
+      }
+    }
+  }
+  store_ = {};
+  QuantizedMatrix norm = Weights(1, 5, "bf16");
+  StoreFloat(norm.data.data(), DType::kBF16, 4, NAN);
+  store_.Add("norm.weight", norm);
+  ParamLoader loader = Loader({});
+  loader.Vector("norm.weight", 5);
+  EXPECT_EQ(loader.Finish().message(),
+            "tensor norm.weight: the value in row 0, column 4 is nan, expected a finite one");
+}
+
+TEST_F(ParamLoaderTest, ParametersThatAreNotFiniteAreDataLossThatNamesTheTensor) {
+  for (bool zeros : {false, true}) {
+    store_ = {};
+    QuantizedMatrix matrix = Weights(3, 64, "int4_weight_only,group_size=32,zero=min,params=f16");
+    StoreFloat((zeros ? matrix.zeros : matrix.scales).data(), DType::kF16, 5, INFINITY);
+    store_.Add("q.weight", matrix);
+    ParamLoader loader = Loader({});
+    loader.Linear({{"q", 3}}, 64, /*with_bias=*/false);
+    EXPECT_EQ(loader.Finish().code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(loader.Finish().message()),
+                HasSubstr(zeros ? "q.weight: the zero in row 2, group 1 is inf"
+                                : "q.weight: the scale in row 2, group 1 is inf"));
+  }
+}
+
+TEST_F(ParamLoaderTest, TheLargestFiniteValuesLoad) {
+  for (const char* scheme : {"f32", "f16", "bf16"}) {
+    store_ = {};
+    QuantizedMatrix matrix = Weights(2, 33, scheme);
+    const float largest = scheme == std::string("f16") ? 65504.0f : 0x1.fep127f;
+    for (int64_t i = 0; i < 66; ++i) {
+      StoreFloat(matrix.data.data(), WeightDType(matrix.scheme.weight), i, i % 2 ? -largest : largest);
+    }
+    store_.Add("table.weight", matrix);
+    ParamLoader loader = Loader({});
+    loader.Table("table", 2, 33, WeightRole::kEmbedding);
+    EXPECT_TRUE(loader.Finish().ok()) << loader.Finish();
   }
 }
 
