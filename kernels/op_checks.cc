@@ -120,10 +120,6 @@ absl::Status RopeOperands(const Tensor& cos_sin, const Tensor& positions, const 
   return ExpectDense("positions", positions, DType::kI32, {x.rows()});
 }
 
-DType KvDType(KvFormat format) {
-  return format == KvFormat::kF32 ? DType::kF32 : format == KvFormat::kBF16 ? DType::kBF16 : DType::kI8;
-}
-
 absl::Status ExpectCache(const char* name, const char* scales_name, const Tensor& cache, const Tensor& scales,
                          KvFormat format, const Shape& shape) {
   QD_RETURN_IF_ERROR(ExpectDense(name, cache, KvDType(format), shape));

@@ -21,7 +21,10 @@ struct RaggedBatch {
 
 enum class KvFormat : uint8_t { kF32, kBF16, kInt8 };
 // int8 is per token and head: s = max(amax/127, 1e-5) in f32, q = clamp(rne(x*(1/s)), -127, 127).
-inline int64_t KvElementBytes(KvFormat f) { return f == KvFormat::kF32 ? 4 : f == KvFormat::kBF16 ? 2 : 1; }
+inline DType KvDType(KvFormat f) {
+  return f == KvFormat::kF32 ? DType::kF32 : f == KvFormat::kBF16 ? DType::kBF16 : DType::kI8;
+}
+inline int64_t KvElementBytes(KvFormat f) { return SizeOf(KvDType(f)); }
 inline int64_t KvScaleBytes(KvFormat f) { return f == KvFormat::kInt8 ? 4 : 0; }  // per token and head
 
 // Keys and values of one layer.

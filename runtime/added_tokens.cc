@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include "base/strings.h"
+#include "runtime/printable.h"
 #include "runtime/utf8.h"
 
 namespace quantd {
@@ -45,8 +47,18 @@ size_t PreviousCharacter(std::string_view text, size_t end) {
 
 AddedTokenFinder::AddedTokenFinder() : token_at_(1, -1) {}
 
-void AddedTokenFinder::Add(std::string_view content, const AddedToken& token) {
-  if (content.empty()) return;
+absl::Status AddedTokenFinder::Add(std::string_view content, const AddedToken& token) {
+  if (content.empty()) return absl::OkStatus();
+  if (content.size() > kMaxAddedTokenBytes) {
+    return absl::DataLossError(absl::StrCat("added token '", Printable(content), "' with id ", token.id, ": ",
+                                            content.size(), " bytes of text, at most ", kMaxAddedTokenBytes));
+  }
+  bytes_ += content.size();
+  if (tokens_.size() == kMaxAddedTokens || bytes_ > kMaxAddedBytes) {
+    return absl::DataLossError(absl::StrCat("added tokens: ", tokens_.size() + 1, " with ", bytes_,
+                                            " bytes of text and more, at most ", kMaxAddedTokens, " with ",
+                                            kMaxAddedBytes));
+  }
   uint32_t node = 0;
   for (const char c : content) {
     const auto [it, is_new] =
@@ -56,6 +68,7 @@ void AddedTokenFinder::Add(std::string_view content, const AddedToken& token) {
   }
   token_at_[node] = static_cast<int32_t>(tokens_.size());
   tokens_.push_back({token.id, token.special, token.single_word, token.lstrip, token.rstrip});
+  return absl::OkStatus();
 }
 
 bool AddedTokenFinder::IsSingleWord(std::string_view text, const ByteRange& range) {

@@ -14,6 +14,12 @@
 
 namespace quantd {
 
+// Bounds of a vocabulary's added tokens. A text is looked up at each of its bytes for as many bytes as a token may
+// have, and each byte of a token may cost some 40 in memory.
+inline constexpr size_t kMaxAddedTokens = 64 << 10;
+inline constexpr size_t kMaxAddedTokenBytes = 256;  // of one, normalized where it is; Llama 3's longest has 32
+inline constexpr size_t kMaxAddedBytes = 4 << 20;   // of all
+
 // The flags are those of Hugging Face `tokenizers`' AddedToken.
 struct AddedToken {
   std::string content;
@@ -37,7 +43,8 @@ class AddedTokenFinder {
   AddedTokenFinder();
   bool empty() const { return tokens_.empty(); }
   // `content` is what is compared: the token's text, normalized where the token is. Empty content is never found.
-  void Add(std::string_view content, const AddedToken& token);
+  // DataLoss: a bound above.
+  absl::Status Add(std::string_view content, const AddedToken& token);
 
   // Cuts `text` (valid UTF-8). A special token is found only where `is_trusted(begin, end)` says that its bytes are one
   // trusted stretch.
@@ -94,6 +101,7 @@ class AddedTokenFinder {
   static void Strip(std::string_view text, const Flags& token, uint32_t done, ByteRange& range);
 
   std::vector<Flags> tokens_;
+  size_t bytes_ = 0;                               // of all contents
   absl::flat_hash_map<uint64_t, uint32_t> edges_;  // a trie: (node, byte) to node; 0 is the root
   std::vector<int32_t> token_at_;                  // by node: the token that ends there, or -1
 };

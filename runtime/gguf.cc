@@ -10,6 +10,7 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -50,20 +51,6 @@ int64_t SizeOf(ValueType type) {
     default:
       return 0;
   }
-}
-
-// A name for a message: anything but printable ASCII as \xNN, cut after 80 bytes.
-std::string Printable(std::string_view name) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string out;
-  for (unsigned char c : name.substr(0, 80)) {
-    if (c >= 0x20 && c < 0x7f) {
-      out += static_cast<char>(c);
-    } else {
-      out += {'\\', 'x', kHex[c >> 4], kHex[c & 15]};
-    }
-  }
-  return name.size() > 80 ? out + "..." : out;
 }
 
 // Reads the header front to back through a buffer. Every length is compared with what the file still has before
@@ -308,7 +295,8 @@ class Parser {
     QD_ASSIGN_OR_RETURN(tensor.name, cursor_.String(kMaxTensorNameBytes));
     const std::string shown = Printable(tensor.name);
     if (tensor.name.empty()) return cursor_.Error("an empty tensor name");
-    if (shown != tensor.name) return cursor_.Error(absl::StrCat("tensor name ", shown, " is not printable ASCII"));
+    if (!std::ranges::all_of(tensor.name, [](unsigned char c) { return c >= 0x20 && c < 0x7f; }))
+      return cursor_.Error(absl::StrCat("tensor name ", shown, " is not printable ASCII"));
     if (!names_.insert(tensor.name).second) return cursor_.Error(absl::StrCat("tensor ", shown, " is there twice"));
     QD_ASSIGN_OR_RETURN(const uint32_t rank, cursor_.Number<uint32_t>());
     if (rank < 1 || rank > kMaxDims) {

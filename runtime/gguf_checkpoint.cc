@@ -311,30 +311,17 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   };
   vocab.tokens = take_strings("tokenizer.ggml.tokens");
   vocab.merges = take_strings("tokenizer.ggml.merges");
-  const size_t size = vocab.tokens.size();
-  if (size == 0) metadata.Fail("tokenizer.ggml.tokens is missing or empty");
   if (const auto* scores = metadata.Find<std::vector<double>>("tokenizer.ggml.scores", "array of floats")) {
     vocab.scores.assign(scores->begin(), scores->end());
-    if (scores->size() != size)
-      metadata.Fail(absl::StrCat("tokenizer.ggml.scores has ", scores->size(), " elements, expected ", size));
   }
   if (const auto* types = metadata.Find<std::vector<int64_t>>("tokenizer.ggml.token_type", "array of integers")) {
-    if (types->size() != size)
-      metadata.Fail(absl::StrCat("tokenizer.ggml.token_type has ", types->size(), " elements, expected ", size));
-    for (int64_t type : *types) {
-      if (type < 0 || type > 6)
-        metadata.Fail(absl::StrCat("tokenizer.ggml.token_type holds ", type, ", expected 0 to 6"));
-      vocab.token_types.push_back(static_cast<int32_t>(type));
-    }
+    vocab.token_types = *types;
   }
   // llama.cpp's defaults for a SentencePiece vocabulary (llama-vocab.cpp); other kinds have none.
   const bool spm = vocab.model == "llama";
   const auto id = [&](std::string_view key, int32_t fallback) {
     std::optional<int32_t> value = metadata.TokenId(key);
     if (!value.has_value() && spm) value = fallback;
-    if (value.has_value() && static_cast<size_t>(*value) >= size) {
-      metadata.Fail(absl::StrCat(ToAbsl(key), " is ", *value, ", the vocabulary has ", size, " tokens"));
-    }
     return value;
   };
   vocab.bos_id = id("tokenizer.ggml.bos_token_id", 1);
@@ -344,6 +331,7 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   vocab.add_eos = metadata.Bool("tokenizer.ggml.add_eos_token");
   vocab.add_space_prefix = metadata.Bool("tokenizer.ggml.add_space_prefix");
   QD_RETURN_IF_ERROR(metadata.status());
+  QD_RETURN_IF_ERROR(CheckGgufVocab(vocab));
   return vocab;
 }
 

@@ -14,32 +14,6 @@ namespace {
 
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 
-absl::Status CheckSizes(const GgufVocab& vocab) {
-  const size_t count = vocab.tokens.size();
-  if (count == 0 || count > static_cast<size_t>(kMaxVocab)) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), ": ", count, " tokens, expected 1 to ", kMaxVocab));
-  }
-  if (!vocab.token_types.empty() && vocab.token_types.size() != count) {
-    return absl::DataLossError(
-        absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count, " tokens"));
-  }
-  for (size_t i = 0; i < vocab.token_types.size(); ++i) {
-    if (vocab.token_types[i] < 1 || vocab.token_types[i] > 6) {
-      return absl::DataLossError(
-          absl::StrCat("tokenizer.ggml.token_type[", i, "] is ", vocab.token_types[i], ", expected 1 to 6"));
-    }
-  }
-  const std::array<std::pair<const char*, std::optional<int32_t>>, 3> ids = {
-      {{"bos", vocab.bos_id}, {"eos", vocab.eos_id}, {"unknown", vocab.unk_id}}};
-  for (const auto& [name, id] : ids) {
-    if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) {
-      return absl::DataLossError(
-          absl::StrCat("tokenizer.ggml.", name, "_token_id is ", *id, ", but there are ", count, " tokens"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 PieceType TypeOf(const GgufVocab& vocab, size_t id) {
   return vocab.token_types.empty() ? PieceType::kNormal : static_cast<PieceType>(vocab.token_types[id]);
 }
@@ -52,10 +26,7 @@ void SetAffixes(const GgufVocab& vocab, bool add_bos_by_default, TokenizerSpec& 
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
-  if (gguf.scores.size() != gguf.tokens.size()) {
-    return absl::DataLossError(
-        absl::StrCat("tokenizer.ggml.scores: ", gguf.scores.size(), " entries for ", gguf.tokens.size(), " tokens"));
-  }
+  if (gguf.scores.empty()) return absl::DataLossError("tokenizer.ggml.scores: missing");
   std::vector<ScoredPiece> pieces(gguf.tokens.size());
   for (size_t i = 0; i < pieces.size(); ++i) pieces[i] = {std::move(gguf.tokens[i]), gguf.scores[i], TypeOf(gguf, i)};
   const SpacePrefix prefix = gguf.add_space_prefix.value_or(true) ? SpacePrefix::kEachText : SpacePrefix::kNone;
@@ -63,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
   QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeScoredSpec(pieces, prefix, kTokens, vocab));
   if (gguf.unk_id) spec.model.set_unknown_id(*gguf.unk_id);
   SetAffixes(gguf, /*add_bos_by_default=*/true, spec);
-  return MakeTextTokenizer(std::move(spec));
+  return MakeTextTokenizer(std::move(spec), kTokens);
 }
 
 // The split pattern and the defaults that the name in tokenizer.ggml.pre stands for.
@@ -156,13 +127,43 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevel(GgufVocab gguf) {
   QD_RETURN_IF_ERROR(AddMerges(gguf.merges, spec.model));
   QD_ASSIGN_OR_RETURN(spec.split, SplitPattern::Compile(pre.rules));
   SetAffixes(gguf, pre.add_bos, spec);
-  return MakeTextTokenizer(std::move(spec));
+  return MakeTextTokenizer(std::move(spec), kTokens);
 }
 
 }  // namespace
 
+absl::Status CheckGgufVocab(const GgufVocab& vocab) {
+  const size_t count = vocab.tokens.size();
+  if (count == 0 || count > static_cast<size_t>(kMaxVocab)) {
+    return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), ": ", count, " tokens, expected 1 to ", kMaxVocab));
+  }
+  if (!vocab.token_types.empty() && vocab.token_types.size() != count) {
+    return absl::DataLossError(
+        absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count, " tokens"));
+  }
+  if (!vocab.scores.empty() && vocab.scores.size() != count) {
+    return absl::DataLossError(
+        absl::StrCat("tokenizer.ggml.scores: ", vocab.scores.size(), " entries for ", count, " tokens"));
+  }
+  for (size_t i = 0; i < vocab.token_types.size(); ++i) {
+    if (vocab.token_types[i] < 1 || vocab.token_types[i] > 6) {
+      return absl::DataLossError(
+          absl::StrCat("tokenizer.ggml.token_type[", i, "] is ", vocab.token_types[i], ", expected 1 to 6"));
+    }
+  }
+  const std::array<std::pair<const char*, std::optional<int32_t>>, 3> ids = {
+      {{"bos", vocab.bos_id}, {"eos", vocab.eos_id}, {"unknown", vocab.unk_id}}};
+  for (const auto& [name, id] : ids) {
+    if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) {
+      return absl::DataLossError(
+          absl::StrCat("tokenizer.ggml.", name, "_token_id is ", *id, ", but there are ", count, " tokens"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab) {
-  QD_RETURN_IF_ERROR(CheckSizes(vocab));
+  QD_RETURN_IF_ERROR(CheckGgufVocab(vocab));
   if (vocab.model == "llama") return MakeScored(std::move(vocab));
   if (vocab.model == "gpt2") return MakeByteLevel(std::move(vocab));
   return absl::UnimplementedError(

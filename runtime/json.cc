@@ -1,16 +1,17 @@
 #include "runtime/json.h"
 
-#include <exception>
-
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
 
-// Checked before parsing: nested containers cost nlohmann 16 bytes and more for each byte of text.
-bool IsDeeperThan(std::string_view text, int limit) {
+// Checked before parsing: a value costs nlohmann some 80 bytes, which may be 40 for each byte of text, and a level of
+// depth a frame of the stack. What is no JSON need not be counted right.
+absl::Status CheckSize(std::string_view text, const JsonLimits& limits) {
   int depth = 0;
+  size_t values = 1;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -20,12 +21,18 @@ bool IsDeeperThan(std::string_view text, int limit) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > limit) return true;
+      ++values;
+      if (++depth > limits.depth) {
+        return absl::DataLossError(absl::StrCat("nested deeper than ", limits.depth, " levels"));
+      }
     } else if (c == ']' || c == '}') {
       --depth;
+    } else if (c == ',') {
+      ++values;
     }
   }
-  return false;
+  if (values <= limits.values) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(values, " values, at most ", limits.values));
 }
 
 absl::Status WrongKind(std::string_view name, std::string_view key, const Json& value, std::string_view expected) {
@@ -43,15 +50,15 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, Jso
   if (const size_t nul = text.find('\0'); nul != text.npos) {
     return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no JSON at byte ", nul + 1, ": a NUL"));
   }
-  if (IsDeeperThan(text, limits.depth)) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": nested deeper than ", limits.depth, " levels"));
+  if (const absl::Status status = CheckSize(text, limits); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(ToAbsl(name), ": ", status.message()));
   }
   try {
     return Json::parse(text.begin(), text.end());
   } catch (const Json::parse_error& error) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no JSON at byte ", error.byte, ": ", error.what()));
+    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no JSON at byte ", error.byte, ": ", JsonProblem(error)));
   } catch (const std::exception& error) {  // a number beyond double: out_of_range
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", error.what()));
+    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", JsonProblem(error)));
   }
 }
 
@@ -95,6 +102,15 @@ absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, 
   if (value == nullptr) return std::string(fallback);
   if (!value->is_string()) return WrongKind(name, key, *value, "a string");
   return value->get<std::string>();
+}
+
+std::string JsonProblem(const std::exception& error) {
+  constexpr size_t kBytes = 200;
+  std::string_view what = error.what();
+  if (const size_t prefix = what.find("] "); what.starts_with("[json.exception.") && prefix != what.npos) {
+    what.remove_prefix(prefix + 2);
+  }
+  return Printable(what, kBytes);
 }
 
 std::string Excerpt(const Json& value) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,8 +17,9 @@ using Json = nlohmann::json;
 struct JsonLimits {
   size_t bytes = 64 << 20;
   int depth = 64;
+  size_t values = 4 << 20;  // the largest published tokenizer.json have two million, most of them merges
 };
-// `name` is what messages call the text. DataLoss: no JSON (with the byte), longer or deeper than `limits`. A key that
+// `name` is what messages call the text. DataLoss: no JSON (with the byte), beyond `limits`. A key that
 // occurs twice in an object keeps its last value, as in Python.
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, JsonLimits limits = {});
 
@@ -34,6 +36,9 @@ absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, 
 
 // An integer of the JSON text, nothing where it is another kind or beyond int64.
 std::optional<int64_t> AsInt(const Json& value);
+
+// What a library exception says, without its prefix and cut to some 200 bytes: it quotes the last token whole.
+std::string JsonProblem(const std::exception& error);
 
 // `value` as text for a message, cut to some 60 bytes.
 std::string Excerpt(const Json& value);

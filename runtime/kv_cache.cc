@@ -4,22 +4,6 @@
 #include "base/strings.h"
 
 namespace quantd {
-namespace {
-
-DType StorageDType(KvFormat format) {
-  switch (format) {
-    case KvFormat::kF32:
-      return DType::kF32;
-    case KvFormat::kBF16:
-      return DType::kBF16;
-    case KvFormat::kInt8:
-      return DType::kI8;
-  }
-  return DType::kF32;
-}
-
-}  // namespace
-
 int64_t KvCacheConfig::bytes_per_token() const {
   int64_t key = head_dim * KvElementBytes(keys) + KvScaleBytes(keys);
   int64_t value = head_dim * KvElementBytes(values) + KvScaleBytes(values);
@@ -59,8 +43,8 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend, const
   for (int64_t i = 0; i < config.layers; ++i) {
     PagedKv layer;
     layer.key_format = config.keys, layer.value_format = config.values;
-    QD_ASSIGN_OR_RETURN(layer.keys, allocate(StorageDType(config.keys), values_shape));
-    QD_ASSIGN_OR_RETURN(layer.values, allocate(StorageDType(config.values), values_shape));
+    QD_ASSIGN_OR_RETURN(layer.keys, allocate(KvDType(config.keys), values_shape));
+    QD_ASSIGN_OR_RETURN(layer.values, allocate(KvDType(config.values), values_shape));
     if (config.keys == KvFormat::kInt8) {
       QD_ASSIGN_OR_RETURN(layer.key_scales, allocate(DType::kF32, scales_shape));
     }

@@ -101,14 +101,6 @@ absl::Status CheckBlockTables(const StepLimits& limits) {
                                                  " entries; lower one of the two"));
 }
 
-void OnDevice(const LoadHooks& hooks, const std::function<void()>& fn) {
-  if (hooks.on_device) {
-    hooks.on_device(fn);
-  } else {
-    fn();
-  }
-}
-
 // Loads weights and makes the cache. On failure `out` holds what was made so far: it must die on the device's thread.
 absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend, ModelId id,
                       const LoadHooks& hooks, Assembled& out) {
@@ -128,7 +120,7 @@ absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backen
   QD_ASSIGN_OR_RETURN(out.model, make(checkpoint, context, spec.activations, loader, std::move(params)));
   QD_RETURN_IF_ERROR(loader.Finish());
   absl::Status cache_status;
-  OnDevice(hooks, [&] {
+  hooks.OnDevice([&] {
     auto cache = KvCache::Create(backend, cache_config, {MemoryComponent::kKvCache, id});
     cache_status = cache.status();
     if (cache.ok()) out.cache = *std::move(cache);
@@ -184,7 +176,7 @@ absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSp
   Assembled assembled;
   std::unique_ptr<LlmRunner> runner;
   absl::Status status = Assemble(checkpoint, spec, backend, id, hooks, assembled);
-  OnDevice(hooks, [&] {
+  hooks.OnDevice([&] {
     if (status.ok()) {
       auto created = LlmRunner::Create(backend, *assembled.model, *assembled.cache, assembled.limits, workspace_bytes,
                                        {MemoryComponent::kWorkspace, id});

@@ -62,6 +62,7 @@ struct LoadHooks {
   std::function<bool()> cancelled;                    // asked between tensors; true ends in Cancelled
   // Runs its argument on the thread that owns the backend and returns when it has run. Empty = call it here.
   std::function<void(const std::function<void()>&)> on_device;
+  void OnDevice(const std::function<void()>& fn) const { on_device ? on_device(fn) : fn(); }
 };
 
 absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpec& spec, std::string_view backend_kind,

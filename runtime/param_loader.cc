@@ -71,14 +71,6 @@ void ParamLoader::Fail(absl::Status status) {
   if (status_.ok()) status_ = std::move(status);
 }
 
-void ParamLoader::OnDevice(const std::function<void()>& fn) {
-  if (hooks_.on_device) {
-    hooks_.on_device(fn);
-  } else {
-    fn();
-  }
-}
-
 const TensorInfo* ParamLoader::Use(const std::string& name, const Shape& expected) {
   if (!status_.ok()) return nullptr;
   const TensorInfo* info = store_.Find(name);
@@ -127,7 +119,7 @@ const DeviceWeight* ParamLoader::Pack(const QuantizedMatrix& matrix, const std::
   if (!status_.ok()) return nullptr;
   const QuantizedView view = backend_.dry_run() ? SizesOnly(matrix.scheme, matrix.n, matrix.k) : matrix.view();
   absl::StatusOr<std::unique_ptr<DeviceWeight>> packed = absl::InternalError("not packed");
-  OnDevice([&] {
+  hooks_.OnDevice([&] {
     absl::Status supported = backend_.Supports(matrix.scheme, matrix.n, matrix.k);
     packed = supported.ok() ? backend_.Pack(view, tag_) : supported;
   });
@@ -251,7 +243,7 @@ Tensor ParamLoader::Upload(const float* host, Shape shape) {
   if (!status_.ok()) return {};
   absl::StatusOr<Buffer> buffer = absl::InternalError("not allocated");
   Tensor tensor;
-  OnDevice([&] {
+  hooks_.OnDevice([&] {
     buffer = backend_.Allocate(shape.elements() * SizeOf(DType::kF32), tag_);
     if (!buffer.ok()) return;
     tensor = Tensor(buffer->data(), DType::kF32, shape);

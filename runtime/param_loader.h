@@ -57,7 +57,6 @@ class ParamLoader {
   absl::Status Finish();
 
  private:
-  void OnDevice(const std::function<void()>& fn);
   const TensorInfo* Use(const std::string& name, const Shape& expected);
   QuantizedMatrix Load(const TensorInfo& info, const QuantScheme& scheme);
   const DeviceWeight* Pack(const QuantizedMatrix& matrix, const std::string& layer);

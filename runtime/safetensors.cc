@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/json.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -56,20 +57,6 @@ const KnownDType* FindDType(std::string_view name) {
   return nullptr;
 }
 
-// A name for a message: control characters as \xNN, cut after 80 bytes.
-std::string Printable(std::string_view name) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string out;
-  for (unsigned char c : name.substr(0, 80)) {
-    if (c >= 0x20 && c != 0x7f) {
-      out += static_cast<char>(c);
-    } else {
-      out += {'\\', 'x', kHex[c >> 4], kHex[c & 15]};
-    }
-  }
-  return name.size() > 80 ? out + "…" : out;
-}
-
 std::string NameProblem(std::string_view name) {
   if (name.empty()) return "an empty tensor name";
   if (name.size() > kMaxNameBytes)
@@ -94,9 +81,7 @@ class StrictReader : public nlohmann::json_sax<Json> {
   bool start_array(size_t) override { return Unexpected("an array"); }
   bool end_array() override { return true; }
   bool parse_error(size_t byte, const std::string&, const nlohmann::detail::exception& error) override {
-    // Without nlohmann's own prefix "[json.exception.parse_error.101] ".
-    const std::string_view what = error.what();
-    return Fail(absl::StrCat("byte ", byte, ": ", ToAbsl(what.substr(std::min(what.size(), what.find("] ") + 2)))));
+    return Fail(absl::StrCat("byte ", byte, ": ", JsonProblem(error)));
   }
 
   const std::string& problem() const { return problem_; }
@@ -133,7 +118,6 @@ struct Entry {
 class HeaderReader : public StrictReader {
  public:
   std::vector<Entry> entries;
-  std::map<std::string, std::string> metadata;
 
   bool start_object(size_t count) override {
     switch (state_) {
@@ -171,7 +155,7 @@ class HeaderReader : public StrictReader {
       case State::kMetadata:
         metadata_key_ = key;
         state_ = State::kMetadataText;
-        return !metadata.contains(key) || Fail(absl::StrCat(Place(), ": twice"));
+        return metadata_keys_.insert(key).second || Fail(absl::StrCat(Place(), ": twice"));
       default:
         return TensorKey(key);
     }
@@ -183,7 +167,6 @@ class HeaderReader : public StrictReader {
         entries.back().dtype = value;
         return Go(State::kTensor);
       case State::kMetadataText:
-        metadata[metadata_key_] = value;
         return Go(State::kMetadata);
       default:
         return StrictReader::string(value);
@@ -275,7 +258,7 @@ class HeaderReader : public StrictReader {
   }
 
   State state_ = State::kStart;
-  std::set<std::string> names_;
+  std::set<std::string> names_, metadata_keys_;
   std::string metadata_key_;
 };
 
@@ -376,7 +359,6 @@ absl::StatusOr<SafetensorsFile> CheckHeader(HeaderReader& header, int64_t data_s
                                             end > data_bytes ? " (cut off)" : " (trailing data)"));
   }
   SafetensorsFile file;
-  file.metadata = std::move(header.metadata);
   file.tensors.reserve(entries.size());
   for (size_t i = 0; i < entries.size(); ++i) {
     QD_ASSIGN_OR_RETURN(SafetensorsTensor tensor, Supported(entries[i], data_start, bytes[i]));

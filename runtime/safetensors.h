@@ -23,8 +23,7 @@ struct SafetensorsTensor {
 };
 
 struct SafetensorsFile {
-  std::map<std::string, std::string> metadata;  // the header's __metadata__
-  std::vector<SafetensorsTensor> tensors;       // in the order of their bytes, which they cover without gap or overlap
+  std::vector<SafetensorsTensor> tensors;  // in the order of their bytes, which they cover without gap or overlap
 };
 
 // Parses and checks the header against the size of `source`. DataLoss: what is wrong, at which tensor or byte.

@@ -236,7 +236,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   if (spec.bos_id)
     spec.prefix_ids = {*spec.bos_id};  // what transformers' LlamaTokenizer adds unless the config says otherwise
   QD_RETURN_IF_ERROR(ApplyTokenizerConfig(config, vocab, spec));
-  return MakeTextTokenizer(std::move(spec));
+  return MakeTextTokenizer(std::move(spec), kFile);
 }
 
 }  // namespace quantd

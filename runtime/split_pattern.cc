@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -13,8 +14,11 @@
 namespace quantd {
 namespace {
 
-// Bounds of one match. Steps: PCRE2's own default, ten thousand times what the published patterns need for a word.
-constexpr uint32_t kMatchSteps = 10'000'000;
+// Work is counted in PCRE2's match steps, or bytes looked at where those are more. kFreeWork places in a row are tried
+// with that much for nothing; the published patterns need no more for a word. What goes beyond is counted, and a text
+// has a budget of it: a run of n spaces takes the published patterns some 6 n.
+constexpr uint64_t kFreeWork = 64;
+constexpr uint64_t kWorkPerByte = 64, kWorkPerText = 1024;
 constexpr uint32_t kMatchHeapKib = 64 << 10;
 constexpr size_t kJitStackBytes = 1 << 20;
 constexpr size_t kPatternBytes = 16 << 10;
@@ -75,12 +79,12 @@ std::string ToPcre2(std::string_view regex) {
 // What one call of Split needs to match: one per call, since it is written to.
 class Matcher {
  public:
-  Matcher()
-      : context_(pcre2_match_context_create(nullptr)),
+  explicit Matcher(size_t text_bytes)
+      : budget_(kWorkPerText + kWorkPerByte * text_bytes),
+        context_(pcre2_match_context_create(nullptr)),
         data_(pcre2_match_data_create(1, nullptr)),
         stack_(pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr)) {
     if (!ok()) return;
-    pcre2_set_match_limit(context_.get(), kMatchSteps);
     pcre2_set_heap_limit(context_.get(), kMatchHeapKib);
     pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
   }
@@ -88,19 +92,49 @@ class Matcher {
 
   // The first match at or after `pos`; an empty range at the text's end where there is none.
   absl::StatusOr<ByteRange> Find(const pcre2_code* code, std::string_view text, size_t pos) {
-    const int rc = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), pos, PCRE2_NO_UTF_CHECK,
-                               data_.get(), context_.get());
-    const auto end = static_cast<uint32_t>(text.size());
-    if (rc == PCRE2_ERROR_NOMATCH) return ByteRange{end, end};
-    if (rc < 0) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("split pattern at byte ", pos, " of a text of ", text.size(), ": ", ErrorText(rc)));
+    uint64_t work = kFreeWork;
+    while (pos < text.size()) {
+      const size_t next = CharacterAt(text, pos + kFreeWork);
+      const int rc = Match(code, text, pos, /*last_start=*/next - 1, CharacterAt(text, pos + work), work);
+      if (rc >= 0) {
+        const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data_.get());
+        return ByteRange{static_cast<uint32_t>(range[0]), static_cast<uint32_t>(range[1])};
+      }
+      if (rc == PCRE2_ERROR_NOMATCH) {
+        pos = next;
+        work = kFreeWork;
+        continue;
+      }
+      const bool needs_more = rc == PCRE2_ERROR_PARTIAL || rc == PCRE2_ERROR_MATCHLIMIT;
+      if (!needs_more || budget_ == 0) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("split pattern at byte ", pos, " of a text of ", text.size(), ": ",
+                         needs_more ? "takes more steps than a text of this length has" : ErrorText(rc)));
+      }
+      work = std::min(4 * work, budget_);
+      budget_ -= work;
     }
-    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data_.get());
-    return ByteRange{static_cast<uint32_t>(range[0]), static_cast<uint32_t>(range[1])};
+    const auto end = static_cast<uint32_t>(text.size());
+    return ByteRange{end, end};
   }
 
  private:
+  // Where the first character at or after `pos` begins, or the text's end.
+  static size_t CharacterAt(std::string_view text, size_t pos) {
+    while (pos < text.size() && (static_cast<uint8_t>(text[pos]) & 0xC0) == 0x80) ++pos;
+    return std::min(pos, text.size());
+  }
+
+  // A match that starts in [pos, last_start], by at most `steps` steps within text[0, end). PCRE2_ERROR_PARTIAL: what
+  // comes after `end` decides.
+  int Match(const pcre2_code* code, std::string_view text, size_t pos, size_t last_start, size_t end, uint64_t steps) {
+    pcre2_set_offset_limit(context_.get(), last_start);
+    pcre2_set_match_limit(context_.get(), static_cast<uint32_t>(std::min<uint64_t>(steps, UINT32_MAX)));
+    const uint32_t options = PCRE2_NO_UTF_CHECK | (end < text.size() ? PCRE2_PARTIAL_HARD : 0);
+    return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), end, pos, options, data_.get(), context_.get());
+  }
+
+  uint64_t budget_;
   std::unique_ptr<pcre2_match_context, FreeMatch> context_;
   std::unique_ptr<pcre2_match_data, FreeData> data_;
   std::unique_ptr<pcre2_jit_stack, FreeStack> stack_;
@@ -160,14 +194,15 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::vector<SplitRule>&
     const std::string regex = ToPcre2(rule.regex);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    std::unique_ptr<pcre2_code, FreeCode> code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
-                                                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error,
-                                                             &offset, context.get()));
+    std::unique_ptr<pcre2_code, FreeCode> code(pcre2_compile(
+        reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
+        PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &error, &offset, context.get()));
     if (!code) {
       return absl::UnimplementedError(
           absl::StrCat("split pattern '", rule.regex.substr(0, 80), "': ", ErrorText(error), " at byte ", offset));
     }
-    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // where there is no JIT, pcre2_match interprets
+    pcre2_jit_compile(code.get(),
+                      PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);  // where there is no JIT, pcre2_match interprets
     pattern.rules_.push_back({std::move(code), rule.behavior, rule.invert});
   }
   return pattern;
@@ -178,7 +213,7 @@ absl::Status SplitPattern::Split(std::string_view text, std::vector<ByteRange>& 
   if (text.empty()) return absl::OkStatus();
   pieces.push_back({0, static_cast<uint32_t>(text.size())});
   if (rules_.empty()) return absl::OkStatus();
-  Matcher matcher;
+  Matcher matcher(text.size());
   if (!matcher.ok()) return absl::ResourceExhaustedError("split pattern: no memory");
 
   std::vector<ByteRange> whole;

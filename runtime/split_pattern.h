@@ -38,8 +38,8 @@ class SplitPattern {
   SplitPattern& operator=(SplitPattern&&) noexcept;
   ~SplitPattern();
 
-  // The pieces of `text`, which must be UTF-8 of less than 4 GiB, in order and never empty. ResourceExhausted: a
-  // pattern hit its limit of steps or memory.
+  // The pieces of `text`, which must be UTF-8 of less than 4 GiB, in order and never empty. ResourceExhausted: the
+  // patterns took more steps than a text of this length has, or hit a limit of memory.
   absl::Status Split(std::string_view text, std::vector<ByteRange>& pieces) const;
 
  private:

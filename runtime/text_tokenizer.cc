@@ -92,15 +92,18 @@ class TextTokenizer : public Tokenizer {
  public:
   explicit TextTokenizer(TokenizerSpec spec) : spec_(std::move(spec)), special_(spec_.token_bytes.size()) {
     for (const AddedToken& token : spec_.added) {
-      by_text_.try_emplace(token.content, token.id);
       if (token.special) special_[token.id] = true;
-      if (token.normalized) {
-        normalized_tokens_.Add(Normalize(token.content, 0).text, token);
-      } else {
-        raw_tokens_.Add(token.content, token);
-      }
     }
     spec_.model.Forbid(special_);
+  }
+
+  // Once, before anything else.
+  absl::Status AddTokens() {
+    for (const AddedToken& token : spec_.added) {
+      QD_RETURN_IF_ERROR(token.normalized ? normalized_tokens_.Add(Normalize(token.content, 0).text, token)
+                                          : raw_tokens_.Add(token.content, token));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status Encode(std::span<const TextPiece> pieces, std::vector<int32_t>& ids,
@@ -133,11 +136,6 @@ class TextTokenizer : public Tokenizer {
   bool StripsLeadingSpace() const override { return spec_.strips_leading_space; }
   int32_t vocab_size() const override { return static_cast<int32_t>(spec_.token_bytes.size()); }
   bool IsSpecial(int32_t id) const override { return id >= 0 && id < vocab_size() && special_[id]; }
-  std::optional<int32_t> FindToken(std::string_view content) const override {
-    const auto it = by_text_.find(ToAbsl(content));
-    if (it == by_text_.end()) return std::nullopt;
-    return it->second;
-  }
   std::span<const int32_t> prefix_ids() const override { return spec_.prefix_ids; }
   std::span<const int32_t> suffix_ids() const override { return spec_.suffix_ids; }
   std::optional<int32_t> bos_id() const override { return spec_.bos_id; }
@@ -222,14 +220,17 @@ class TextTokenizer : public Tokenizer {
 
   TokenizerSpec spec_;
   std::vector<bool> special_;  // by id
-  absl::flat_hash_map<std::string, int32_t> by_text_;
   AddedTokenFinder raw_tokens_, normalized_tokens_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> MakeTextTokenizer(TokenizerSpec spec) {
-  return std::make_unique<TextTokenizer>(std::move(spec));
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTextTokenizer(TokenizerSpec spec, std::string_view file) {
+  auto tokenizer = std::make_unique<TextTokenizer>(std::move(spec));
+  if (const absl::Status status = tokenizer->AddTokens(); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(ToAbsl(file), ": ", status.message()));
+  }
+  return tokenizer;
 }
 
 }  // namespace quantd

@@ -50,7 +50,7 @@ struct TokenizerSpec {
   std::optional<int32_t> bos_id, eos_id;
 };
 
-// Forbids the model to make special tokens of text: only AddedTokenFinder does.
-std::unique_ptr<Tokenizer> MakeTextTokenizer(TokenizerSpec spec);
+// Forbids the model to make special tokens of text: only AddedTokenFinder does. DataLoss: a bound of the added tokens.
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTextTokenizer(TokenizerSpec spec, std::string_view file);
 
 }  // namespace quantd

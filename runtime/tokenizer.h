@@ -35,7 +35,6 @@ class Tokenizer {
 
   virtual int32_t vocab_size() const = 0;        // one more than the largest id
   virtual bool IsSpecial(int32_t id) const = 0;  // a control token: skipped in output unless asked for
-  virtual std::optional<int32_t> FindToken(std::string_view content) const = 0;  // special or added token by its text
 
   // What the tokenizer itself adds around a text when special tokens are asked for (HF post-processor, GGUF
   // add_bos_token).
@@ -51,11 +50,14 @@ struct GgufVocab {
   std::string pre;    // names the split pattern: "llama-bpe", "smollm", "gpt-2", "default", …
   std::vector<std::string> tokens;
   std::vector<float> scores;         // "llama" only
-  std::vector<int32_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<int64_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
   std::vector<std::string> merges;   // "gpt2" only, "left right"
   std::optional<int32_t> bos_id, eos_id, unk_id;
   std::optional<bool> add_bos, add_eos, add_space_prefix;
 };
+
+// DataLoss: arrays of different lengths, a type that is none of these, an id beyond the tokens.
+absl::Status CheckGgufVocab(const GgufVocab& vocab);
 
 // From a checkpoint folder: `tokenizer.json`, or else a plain SentencePiece `tokenizer.model`; tokenizer_config.json
 // beside it names the special tokens. NotFound: neither is there. DataLoss: a file is corrupt (names the file and the
@@ -65,6 +67,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& fold
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view json, std::string_view config_json);
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
                                                                    std::string_view config_json);
+// Checks the vocabulary too.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab);
 
 }  // namespace quantd

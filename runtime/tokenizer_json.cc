@@ -78,7 +78,7 @@ class Reader {
     QD_RETURN_IF_ERROR(ReadDecoder());
     QD_RETURN_IF_ERROR(ReadPostProcessor());
     QD_RETURN_IF_ERROR(ApplyTokenizerConfig(config, vocab_, spec_));
-    return MakeTextTokenizer(std::move(spec_));
+    return MakeTextTokenizer(std::move(spec_), kFile);
   }
 
  private:

@@ -1,7 +1,5 @@
 #include "runtime/vocab_table.h"
 
-#include <algorithm>
-
 #include "base/strings.h"
 
 namespace quantd {
@@ -32,8 +30,7 @@ absl::Status AddAddedToken(const AddedToken& token, VocabTable& vocab, std::vect
     const absl::Status status = vocab.Add(token.content, token.id);
     if (!status.ok()) return absl::DataLossError(absl::StrCat("added ", ToAbsl(ToStd(status.message()))));
   }
-  const bool is_new = std::ranges::none_of(added, [&](const AddedToken& other) { return other.id == token.id; });
-  if (is_new) added.push_back(token);
+  if (vocab.MarkAdded(token.id)) added.push_back(token);
   return absl::OkStatus();
 }
 

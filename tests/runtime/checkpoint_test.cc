@@ -156,8 +156,8 @@ TEST(Checkpoint, OpensSmolLm2) {
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ASSERT_NE(checkpoint->tokenizer, nullptr);
   EXPECT_EQ(checkpoint->tokenizer->vocab_size(), 49152);
-  EXPECT_EQ(checkpoint->tokenizer->FindToken(checkpoint->special_tokens.at("eos_token")),
-            checkpoint->tokenizer->eos_id());
+  ASSERT_TRUE(checkpoint->tokenizer->eos_id().has_value());
+  EXPECT_EQ(checkpoint->tokenizer->TokenBytes(*checkpoint->tokenizer->eos_id()), checkpoint->special_tokens.at("eos_token"));
 }
 
 TEST(Checkpoint, OpensStories15M) {

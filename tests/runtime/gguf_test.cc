@@ -379,7 +379,7 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddStrings("tokenizer.ggml.tokens", {"a", "b", "c"});
          w.AddF32s("tokenizer.ggml.scores", {1});
        },
-       kDataLoss, "tokenizer.ggml.scores has 1 elements, expected 3"},
+       kDataLoss, "tokenizer.ggml.scores: 1 entries for 3 tokens"},
       {"token type 7",
        [&](Writer& w) {
          tiny(w);
@@ -387,7 +387,7 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddStrings("tokenizer.ggml.tokens", {"a"});
          w.AddI32s("tokenizer.ggml.token_type", {7});
        },
-       kDataLoss, "token_type holds 7"},
+       kDataLoss, "token_type[0] is 7, expected 1 to 6"},
       {"eos beyond the vocabulary",
        [&](Writer& w) {
          tiny(w);
@@ -395,7 +395,7 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddStrings("tokenizer.ggml.tokens", {"a"});
          w.AddU32("tokenizer.ggml.eos_token_id", 1);
        },
-       kDataLoss, "eos_token_id is 1, the vocabulary has 1 tokens"},
+       kDataLoss, "eos_token_id is 1, but there are 1 tokens"},
       {"tokens not strings",
        [&](Writer& w) {
          tiny(w);

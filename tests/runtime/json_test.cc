@@ -47,6 +47,26 @@ TEST(Json, WhatIsNoJsonIsDataLossWithTheByte) {
   EXPECT_NE(ParseJson("[1,]", "x.json").status().message().find("byte 4"), absl::string_view::npos);
 }
 
+TEST(Json, AMessageIsShortWhateverItQuotes) {
+  for (const std::string end : {"\xff\"", "\n\"", ""}) {
+    const auto status = ParseJson("{\"a\":\"" + std::string(1 << 20, 'x') + end, "x.json").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_LT(status.message().size(), 300u);
+    EXPECT_NE(status.message().find("x.json: no JSON at byte 10485"), absl::string_view::npos) << status;
+    EXPECT_NE(status.message().find("invalid string"), absl::string_view::npos) << status;
+  }
+  EXPECT_LT(ParseJson(std::string(1 << 20, '9'), "x.json").status().message().size(), 300u) << "out of range";
+}
+
+TEST(Json, ValuesAreBounded) {
+  std::string many = "[";
+  for (int i = 0; i < (2 << 20); ++i) many += R"({"":{}},)";
+  EXPECT_EQ(ParseJson(many + "0]", "x.json").status().message(), "x.json: 6291458 values, at most 4194304");
+  EXPECT_TRUE(ParseJson("[1,2,{}]", "x.json", {.values = 5}).ok());
+  EXPECT_FALSE(ParseJson("[1,2,{}]", "x.json", {.values = 4}).ok());
+  EXPECT_TRUE(ParseJson(R"([",,,,"])", "x.json", {.values = 2}).ok()) << "commas within strings do not count";
+}
+
 TEST(Json, DepthAndSizeAreBounded) {
   const std::string deep = std::string(100000, '[');
   EXPECT_EQ(ParseJson(deep, "x.json").status().message(), "x.json: nested deeper than 64 levels");

@@ -23,7 +23,6 @@ class FakeTokenizer : public Tokenizer {
   bool StripsLeadingSpace() const override { return strips_; }
   int32_t vocab_size() const override { return static_cast<int32_t>(parts_.size()); }
   bool IsSpecial(int32_t id) const override { return id == vocab_size() - 1; }
-  std::optional<int32_t> FindToken(std::string_view) const override { return std::nullopt; }
   std::span<const int32_t> prefix_ids() const override { return {}; }
   std::span<const int32_t> suffix_ids() const override { return {}; }
   std::optional<int32_t> bos_id() const override { return std::nullopt; }

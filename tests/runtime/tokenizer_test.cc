@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/json.h"
+#include "runtime/split_pattern.h"
 #include "runtime/stream_decoder.h"
 #include "tests/testing/test_paths.h"
 
@@ -152,6 +153,66 @@ TEST(Tokenizer, APatternWithoutBoundIsResourceExhausted) {
   std::vector<int32_t> ids;
   EXPECT_EQ((*tokenizer)->Encode(TextPieces{{std::string(64, 'a') + "b", false}}, ids).code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+absl::Status SplitBy(const std::string& regex, const std::string& text, std::vector<ByteRange>& pieces) {
+  const auto pattern = SplitPattern::Compile({{regex}});
+  EXPECT_TRUE(pattern.ok()) << pattern.status();
+  return pattern->Split(text, pieces);
+}
+
+// The bound is one of the text: each match of these alone takes few steps, or none that PCRE2 counts.
+TEST(Tokenizer, APatternWhoseMatchesAddUpIsResourceExhausted) {
+  std::string groups;
+  for (int i = 0; i < 1000; ++i) groups += std::string(20, 'x') + "z";
+  const std::string run(1 << 20, 'x');
+  std::vector<ByteRange> pieces;
+  for (const auto& [regex, text] : std::vector<std::pair<std::string, std::string>>{{"(x+x+)+y|.", groups},
+                                                                                    {"(x+x+)+y|.", run},
+                                                                                    {".*?y|.", run},
+                                                                                    {"x*y|.", run},
+                                                                                    {"x*+y|.", run},
+                                                                                    {"x*+[yz]", run},
+                                                                                    {"(?=x*+y)x|.", run}}) {
+    const absl::Status status = SplitBy(regex, text, pieces);
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << regex;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("takes more steps than a text of this length has")) << regex;
+  }
+}
+
+// A published pattern goes back over a run of spaces for each of its alternatives, and is done.
+TEST(Tokenizer, LongRunsOfSpacesAreWithinTheBound) {
+  const char* llama3 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  std::string lines;
+  for (int i = 0; i < 10000; ++i) lines += std::string(70, ' ') + "!" + std::string(70, ' ') + "\n";
+  for (const std::string& text : {std::string(1 << 20, ' '), std::string(1 << 20, ' ') + "x", lines}) {
+    std::vector<ByteRange> pieces;
+    EXPECT_TRUE(SplitBy(std::string(Gpt2Pattern()), text, pieces).ok());
+    EXPECT_TRUE(SplitBy(llama3, text, pieces).ok());
+  }
+}
+
+// Text is looked at through windows; where they end must not show.
+TEST(Tokenizer, AMatchOfAnyLengthAtAnyPlaceIsFound) {
+  for (size_t before : {0, 1, 62, 63, 64, 65, 127, 128, 255, 256, 1000}) {
+    for (size_t size : {1, 2, 63, 64, 65, 255, 256, 257, 5000}) {
+      std::string text;
+      for (size_t i = 0; i < before; ++i) text += "\u00e9";
+      const auto begin = static_cast<uint32_t>(text.size());
+      text += std::string(size, '7');
+      const auto end = static_cast<uint32_t>(text.size());
+      for (const char* after : {"", "\u00e9", "\u00e9 \u00e9"}) {
+        std::vector<ByteRange> pieces;
+        const absl::Status status = SplitBy("(?<!7)\\p{N}+(?!\\p{N})", text + after, pieces);
+        ASSERT_TRUE(status.ok()) << status;
+        const size_t index = before > 0 ? 1 : 0;
+        ASSERT_EQ(pieces.size(), index + 1 + (*after ? 1 : 0)) << before << " " << size;
+        EXPECT_EQ(pieces[index].begin, begin);
+        EXPECT_EQ(pieces[index].end, end);
+      }
+    }
+  }
 }
 
 // A loop over pairs of characters would take 10^12 steps, far beyond the time limit that the test runs under.
@@ -329,7 +390,7 @@ TEST(Tokenizer, TokenizerConfigNamesTheEndsOfAText) {
   EXPECT_EQ((*tokenizer)->eos_id(), 94);
   EXPECT_THAT((*tokenizer)->prefix_ids(), ::testing::ElementsAre(96));
   EXPECT_THAT((*tokenizer)->suffix_ids(), ::testing::ElementsAre(94));
-  EXPECT_EQ((*tokenizer)->FindToken("<new>"), 97);
+  EXPECT_EQ((*tokenizer)->TokenBytes(97), "<new>");
   EXPECT_TRUE((*tokenizer)->IsSpecial(97));
   EXPECT_EQ((*tokenizer)->vocab_size(), 98);
   for (const char* bad : {"{", R"({"bos_token": "<none>"})", R"({"bos_token": 3})", R"({"add_bos_token": "yes"})",
@@ -458,6 +519,46 @@ TEST(Tokenizer, BadGgufVocabulariesGiveTheirDocumentedError) {
       [](GgufVocab& v) { v.model = "llama"; },  // no scores
   };
   for (size_t i = 0; i < corrupt.size(); ++i) EXPECT_EQ(spoiled(corrupt[i]).code(), absl::StatusCode::kDataLoss) << i;
+}
+
+// In every source: text is looked up at each byte for as many bytes as a token may have.
+TEST(Tokenizer, AddedTokensAreBoundedInLengthAndNumber) {
+  const auto refused = [](const absl::Status& status, const std::string& message) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+  };
+  for (size_t size : {256, 257}) {
+    const std::string text(size, '<');
+    const std::string too_long = size == 256 ? "" : "bytes of text, at most 256";
+    Json json = SmallJson();
+    json["added_tokens"][0]["content"] = text;
+    GgufVocab gguf = SmallGguf();
+    gguf.tokens[7] = text;
+    const std::string model =
+        Piece("<unk>", 0, 2) + Piece("<s>", 0, 3) + Piece(text, 0, 4) + Piece("a", -1, 1) + kBpeSpec;
+    for (const absl::Status& status : {ParseTokenizerJson(json.dump(), "").status(), MakeGgufTokenizer(gguf).status(),
+                                       ParseSentencePieceModel(model, "").status()}) {
+      EXPECT_EQ(status.ok(), size == 256) << status;
+      if (size == 257) refused(status, "with id");
+      EXPECT_THAT(std::string(status.message()), HasSubstr(too_long));
+    }
+  }
+  Json normalized = SmallJson();  // compared as 4 times 100 bytes
+  normalized["added_tokens"][0] = {{"id", 96}, {"content", std::string(100, '<')}, {"normalized", true}};
+  normalized["normalizer"] = Replace("<", "<<<<");
+  refused(ParseTokenizerJson(normalized.dump(), "").status(), "tokenizer.json: added token '");
+
+  GgufVocab many = SmallGguf(), large = SmallGguf();
+  for (int i = 0; i < 65536; ++i) {
+    many.tokens.push_back("t" + std::to_string(i));
+    many.token_types.push_back(4);
+  }
+  for (int i = 0; i < 40000; ++i) {
+    large.tokens.push_back(std::string(200, 't') + std::to_string(i));
+    large.token_types.push_back(4);
+  }
+  refused(MakeGgufTokenizer(many).status(), "tokenizer.ggml.tokens: added tokens: 65537 with");
+  refused(MakeGgufTokenizer(large).status(), "at most 65536 with 4194304");
 }
 
 }  // namespace

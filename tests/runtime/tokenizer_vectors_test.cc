@@ -171,8 +171,7 @@ TEST(Llama3Tokenizer, GivesEveryVector) {
   CheckVectors(*tokenizer, SharedPath("data/tokenizers/llama3/vectors.jsonl"), 1464);
   CheckLlamaCppVectors(*tokenizer, SharedPath("data/tokenizers/llama3/llamacpp"));
   EXPECT_EQ(tokenizer->vocab_size(), 128256);
-  EXPECT_EQ(tokenizer->FindToken("<|eot_id|>"), 128009);
-  EXPECT_EQ(tokenizer->FindToken("hello"), std::nullopt);
+  EXPECT_EQ(tokenizer->TokenBytes(128009), "<|eot_id|>");
   EXPECT_EQ(tokenizer->eos_id(), 128009);
   ASSERT_EQ(tokenizer->prefix_ids().size(), 1u);
   EXPECT_EQ(tokenizer->prefix_ids()[0], 128000);
@@ -218,7 +217,7 @@ TEST(SmolLM2Tokenizer, GgufVocabularyGivesEveryVector) {
   CheckVectors(*tokenizer, SharedPath("data/smollm2/vectors.jsonl"), 270, "ids_special");
   EXPECT_TRUE(tokenizer->prefix_ids().empty());
   EXPECT_EQ(tokenizer->vocab_size(), 49152);
-  EXPECT_EQ(tokenizer->FindToken("<|im_end|>"), 2);
+  EXPECT_EQ(tokenizer->TokenBytes(2), "<|im_end|>");
 }
 
 TEST(SmolLM2Tokenizer, RoundTripIsExact) {

@@ -91,7 +91,6 @@ class FakeTokenizer : public Tokenizer {
   bool StripsLeadingSpace() const override { return false; }
   int32_t vocab_size() const override { return vocab_; }
   bool IsSpecial(int32_t) const override { return false; }
-  std::optional<int32_t> FindToken(std::string_view) const override { return std::nullopt; }
   std::span<const int32_t> prefix_ids() const override { return {}; }
   std::span<const int32_t> suffix_ids() const override { return {}; }
   std::optional<int32_t> bos_id() const override { return std::nullopt; }
