@@ -188,6 +188,9 @@ absl::Status BatchValues(const RaggedBatch& batch, const PagedKv& kv, BlocksUsed
     if (starts[s] > starts[s + 1]) {
       return Fail(absl::StrCat("seq_starts[", s, "] is ", starts[s], ", above the next, ", starts[s + 1]));
     }
+  }
+  // From here on every start is known to lie within the tokens.
+  for (int64_t s = 0; s < sequences; ++s) {
     const auto* table = static_cast<const int32_t*>(batch.block_tables.row(s));
     int64_t checked = 0;  // blocks below this one are known to lie inside the pool
     for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {

@@ -20,7 +20,8 @@ struct RaggedBatch {
 };
 
 enum class KvFormat : uint8_t { kF32, kBF16, kInt8 };
-// int8 is per token and head: s = max(amax/127, 1e-5) in f32, q = clamp(rne(x*(1/s)), -127, 127).
+// int8 is per token and head: s = max(amax/127, 1e-5) in f32, NaN where a value is not finite; q = clamp(rne(x*(1/s)),
+// -127, 127).
 inline DType KvDType(KvFormat f) {
   return f == KvFormat::kF32 ? DType::kF32 : f == KvFormat::kBF16 ? DType::kBF16 : DType::kI8;
 }

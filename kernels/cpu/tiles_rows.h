@@ -2,7 +2,7 @@
 // included.
 
 // Writes the forms of a row of k values of type T. `at(i, n)` computes values [i, i + n), zeros beyond n.
-// A NaN among the values makes the scale one, so that it cannot pass for a number further on.
+// A value that is not finite makes the scale NaN, so that it cannot pass for a number further on; a NaN's code is -127.
 template <typename T, typename At>
 void WriteForms(const At& at, int64_t k, const RowForms& out) {
   T* values = static_cast<T*>(out.values);
@@ -19,7 +19,7 @@ void WriteForms(const At& at, int64_t k, const RowForms& out) {
   for (int64_t i = 0; i < k; i += kLanes) {
     F v = values != nullptr ? LoadSome(values + i, k - i) : RoundTo<T>(at(i, k - i));
     F q = Ops::Round(Ops::Mul(v, inverse));
-    StoreSome(out.quantized + i, Ops::Min(Ops::Set(127.0f), Ops::Max(Ops::Set(-127.0f), q)), k - i);
+    StoreSome(out.quantized + i, Ops::Min(Ops::Max(q, Ops::Set(-127.0f)), Ops::Set(127.0f)), k - i);
   }
   *out.scale = scale + Ops::Sum(nan);
 }

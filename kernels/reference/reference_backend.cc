@@ -43,15 +43,20 @@ float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 
 float Apply(ActivationKind kind, float x) { return kind == ActivationKind::kSilu ? Silu(x) : x; }
 
-// kInt8PerToken, also of an int8 KV row: returns s = max(amax/127, 1e-5); q = clamp(rne(x * (1/s)), -127, 127).
+// kInt8PerToken, also of an int8 KV row: returns s = max(amax/127, 1e-5); q = clamp(rne(x * (1/s)), -127, 127). A value
+// that is not finite makes the scale NaN, so that it cannot pass for a number further on; a NaN's code is -127.
 float QuantizeInt8(const float* x, int64_t count, int8_t* q) {
-  float amax = 0;
-  for (int64_t i = 0; i < count; ++i) amax = std::max(amax, std::fabs(x[i]));
+  float amax = 0, nan = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    amax = std::max(amax, std::fabs(x[i]));  // a NaN leaves it as it is
+    nan += x[i] * 0.0f;
+  }
   float scale = std::max(amax / 127.0f, 1e-5f), inverse = 1.0f / scale;
   for (int64_t i = 0; i < count; ++i) {
-    q[i] = static_cast<int8_t>(std::clamp(std::nearbyint(x[i] * inverse), -127.0f, 127.0f));
+    float code = std::nearbyint(x[i] * inverse);
+    q[i] = static_cast<int8_t>(code > -127.0f ? std::min(code, 127.0f) : -127.0f);
   }
-  return scale;
+  return scale + nan;
 }
 
 // Writes f32 `x` [K], rounded to `dtype`, as row `row` of the forms that `out` has. `x` is rounded in place.

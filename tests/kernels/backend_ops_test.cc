@@ -431,6 +431,71 @@ TEST_P(BackendOpsTest, ChunkedPrefillEqualsWholePrefill) {
   }
 }
 
+// What is not finite cannot pass for a number: it makes the scale of its row NaN, and the row's codes and all other
+// rows are the same in both.
+TEST_P(BackendOpsTest, ValuesThatAreNotFiniteMakeTheScaleOfTheirRowNan) {
+  constexpr int64_t kRows = 3, kColumns = 77;
+  for (DType dtype : kActivationTypes) {
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      for (int64_t at : {0, 40, 76}) {
+        SCOPED_TRACE(::testing::Message() << Name(dtype) << " " << bad << " at " << at);
+        TestTensor gate_up = RandomFloats(rng_, dtype, {kRows, 2 * kColumns});
+        StoreFloat(gate_up.view().row(1), dtype, kColumns + at, bad);  // silu(g) * u: of u
+        Forms expected(dtype, kRows, kColumns), actual(dtype, kRows, kColumns);
+        reference_->GatedActivation(ActivationKind::kNone, gate_up.view(), expected.all());
+        cpu_->GatedActivation(ActivationKind::kNone, gate_up.view(), actual.all());
+        ASSERT_NO_FATAL_FAILURE(ExpectOk());
+        std::vector<float> a = expected.scales.Floats(), b = actual.scales.Floats();
+        EXPECT_TRUE(std::isnan(a[1]) && std::isnan(b[1])) << a[1] << " and " << b[1];
+        EXPECT_EQ(a[0], b[0]);
+        EXPECT_EQ(a[2], b[2]);
+        EXPECT_EQ(expected.quantized.Bytes(), actual.quantized.Bytes());
+        // So every product of the row is NaN, and no other.
+        TestTensor weights = RandomFloats(rng_, DType::kF32, {5, kColumns}, 0, 0.1f), out_a(DType::kF32, {kRows, 5}),
+                   out_b(DType::kF32, {kRows, 5});
+        auto w = testing::PackForBoth(*reference_, *cpu_, weights.view(), "int8_dynamic_activation_int8_weight");
+        reference_->Linear(expected.all(), *w.a, {}, out_a.view());
+        cpu_->Linear(actual.all(), *w.b, {}, out_b.view());
+        ASSERT_NO_FATAL_FAILURE(ExpectOk());
+        for (const TestTensor* out : {&out_a, &out_b}) {
+          std::vector<float> y = out->Floats();
+          for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i / 5 == 1) << i;
+        }
+      }
+    }
+  }
+}
+
+// A NaN in a token's key or value reaches every token that reads it, in every format of the cache. (It may also reach
+// tokens before it in its own block, whose weight for it is zero; so here it is a block's first.)
+TEST_P(BackendOpsTest, NanInTheCacheReachesWhoReadsIt) {
+  constexpr int64_t kTokens = 40, kBad = kKvBlockTokens;
+  constexpr AttentionCase c{4, 2, 20};
+  for (KvFormat format : kKvFormats) {
+    for (bool in_key : {false, true}) {
+      for (Backend* backend : {reference_.get(), cpu_.get()}) {
+        SCOPED_TRACE(::testing::Message()
+                     << Name(KvDType(format)) << (in_key ? " key " : " value ") << backend->device().id);
+        CacheCase cache(rng_, format, format, c.kv_heads, c.d, {0}, {kTokens});
+        TestTensor k = RandomFloats(rng_, DType::kF32, {kTokens, c.kv_heads, c.d}),
+                   v = RandomFloats(rng_, DType::kF32, {kTokens, c.kv_heads, c.d}),
+                   q = RandomFloats(rng_, DType::kF32, {kTokens, c.heads, c.d});
+        TestTensor out(DType::kF32, {kTokens, c.heads * c.d});
+        float* row = static_cast<float*>((in_key ? k : v).view().row(kBad));
+        for (int64_t i = 0; i < c.d; ++i) row[i] = NAN;  // of the first KV head, which the first two heads read
+        backend->AppendKv(k.view(), v.view(), cache.batch(), cache.kv());
+        backend->PagedAttention(q.view(), cache.kv(), cache.batch(), 0.2f, {out.view(), {}, {}});
+        ASSERT_NO_FATAL_FAILURE(ExpectOk());
+        std::vector<float> y = out.Floats();
+        for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) {
+          const int64_t token = i / (c.heads * c.d), head = i / c.d % c.heads;
+          ASSERT_EQ(std::isnan(y[static_cast<size_t>(i)]), token >= kBad && head < 2) << token << " head " << head;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(BackendOpsTest, GatherRowsIsExact) {
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
     TestTensor x(dtype, {11, 45}, 3);

@@ -213,9 +213,18 @@ class CpuAttention {
       for (int32_t p = 0; p < lengths_[static_cast<size_t>(s)]; ++p) Append(s, p);
     }
   }
+  enum class Forms { kAll, kQuantized };
+  struct Result {
+    std::vector<uint8_t> values;  // poisoned still where only the quantized form was asked for
+    std::vector<uint8_t> codes, scales;
+  };
   // Attention of tokens [begin, end) of each of the sequences, one after another in one batch.
   std::vector<uint8_t> Run(const std::vector<int32_t>& sequences, const std::vector<int32_t>& begins,
-                           const std::vector<int32_t>& ends, bool with_values = true) {
+                           const std::vector<int32_t>& ends) {
+    return Run(sequences, begins, ends, Forms::kAll).values;
+  }
+  Result Run(const std::vector<int32_t>& sequences, const std::vector<int32_t>& begins,
+             const std::vector<int32_t>& ends, Forms wanted) {
     std::vector<int32_t> positions, starts = {0}, tables;
     for (size_t i = 0; i < sequences.size(); ++i) {
       for (int32_t p = begins[i]; p < ends[i]; ++p) positions.push_back(p);
@@ -236,14 +245,11 @@ class CpuAttention {
     Owned position_tensor = Ints(positions), start_tensor = Ints(starts);
     Owned table_tensor = Ints(tables, {static_cast<int64_t>(sequences.size()), kBlocks});
     RaggedBatch batch{position_tensor.tensor, position_tensor.tensor, start_tensor.tensor, table_tensor.tensor};
-    Activation forms{with_values ? out.tensor : Tensor(), quantized.tensor, scales.tensor};
+    Activation forms{wanted == Forms::kAll ? out.tensor : Tensor(), quantized.tensor, scales.tensor};
     backend_.PagedAttention(q.tensor, Kv(), batch, 0.125f, forms);
     absl::Status status = backend_.Synchronize();
     EXPECT_TRUE(status.ok()) << status;
-    std::vector<uint8_t> all = with_values ? out.bytes : quantized.bytes;
-    if (with_values) return all;
-    all.insert(all.end(), scales.bytes.begin(), scales.bytes.end());
-    return all;
+    return {out.bytes, quantized.bytes, scales.bytes};
   }
 
  private:
@@ -294,8 +300,12 @@ TEST_P(CpuBackendTest, AttentionDependsNeitherOnChunksNorOnTheBatch) {
                             attention.Run({0}, {96}, {129}), attention.Run({0}, {129}, {130})}));
     EXPECT_EQ(Concatenated({attention.Run({1}, {0}, {37}), whole, attention.Run({2}, {0}, {1})}),
               attention.Run({1, 0, 2}, {0, 0, 0}, {37, 130, 1}));
-    // Without values, tokens pass through a buffer in chunks.
-    EXPECT_EQ(attention.Run({0, 1}, {0, 0}, {130, 37}, false).size(), 167u * static_cast<size_t>(c.heads * c.d + 4));
+    // Without values, tokens pass through a buffer in chunks: the codes are those beside values.
+    using Forms = CpuAttention::Forms;
+    CpuAttention::Result beside = attention.Run({0, 1}, {0, 0}, {130, 37}, Forms::kAll),
+                         alone = attention.Run({0, 1}, {0, 0}, {130, 37}, Forms::kQuantized);
+    EXPECT_EQ(alone.codes, beside.codes);
+    EXPECT_EQ(alone.scales, beside.scales);
   }
 }
 

@@ -205,6 +205,8 @@ TEST_P(OpErrorTest, WrongArgumentsAreNamedAndStickUntilSynchronize) {
       outside(rng, KvFormat::kF32, KvFormat::kF32, 1, 4, {0}, {3}),
       late(rng, KvFormat::kF32, KvFormat::kF32, 1, 4, {0}, {3}),
       ragged(rng, KvFormat::kF32, KvFormat::kF32, 1, 4, {0}, {3});
+  CacheCase beyond(rng, KvFormat::kF32, KvFormat::kF32, 1, 4, {0, 0}, {1, 2});
+  beyond.batch().seq_starts.as<int32_t>()[1] = 100000;  // it comes back to 3: no token may be looked at on the way
   outside.batch().block_tables.as<int32_t>()[0] = 99;
   late.batch().positions.as<int32_t>()[2] = 32;
   ragged.batch().seq_starts.as<int32_t>()[1] = 2;
@@ -264,6 +266,12 @@ TEST_P(OpErrorTest, WrongArgumentsAreNamedAndStickUntilSynchronize) {
        [&](Backend& b, const Tensor&) { b.AppendKv(heads.view(), heads.view(), late.batch(), late.kv()); }},
       {"seq_starts runs from 0 to 2, expected 0 to 3",
        [&](Backend& b, const Tensor&) { b.AppendKv(heads.view(), heads.view(), ragged.batch(), ragged.kv()); }},
+      {"seq_starts[1] is 100000, above the next, 3",
+       [&](Backend& b, const Tensor&) { b.AppendKv(heads.view(), heads.view(), beyond.batch(), beyond.kv()); }},
+      {"seq_starts[1] is 100000, above the next, 3",
+       [&](Backend& b, const Tensor&) {
+         b.PagedAttention(heads.view(), beyond.kv(), beyond.batch(), 1, {attended.view(), {}, {}});
+       }},
       {"PagedAttention: tokens i32 [3] with keys f32 [4, 1, 32, 4]: block_tables[0, 0] is 99",
        [&](Backend& b, const Tensor&) {
          b.PagedAttention(heads.view(), outside.kv(), outside.batch(), 1, {attended.view(), {}, {}});
