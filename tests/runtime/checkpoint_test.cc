@@ -157,7 +157,8 @@ TEST(Checkpoint, OpensSmolLm2) {
   ASSERT_NE(checkpoint->tokenizer, nullptr);
   EXPECT_EQ(checkpoint->tokenizer->vocab_size(), 49152);
   ASSERT_TRUE(checkpoint->tokenizer->eos_id().has_value());
-  EXPECT_EQ(checkpoint->tokenizer->TokenBytes(*checkpoint->tokenizer->eos_id()), checkpoint->special_tokens.at("eos_token"));
+  EXPECT_EQ(checkpoint->tokenizer->TokenBytes(*checkpoint->tokenizer->eos_id()),
+            checkpoint->special_tokens.at("eos_token"));
 }
 
 TEST(Checkpoint, OpensStories15M) {

@@ -79,6 +79,8 @@ const Damage kDamages[] = {
      [](std::string w) { return w.replace(0, 8, LittleEndian(~uint64_t{0})); }, "model.safetensors"},
     {"safetensors-corrupted-header", "model.safetensors", [](std::string w) { return w.replace(8, 1, "["); },
      "model.safetensors"},
+    {"safetensors-not-finite", "model.safetensors",
+     [](std::string w) { return w.replace(w.size() - 4, 4, std::string(4, '\xff')); }, "expected a finite one"},
     {"safetensors-mismatched", "config.json",
      [](std::string w) { return Replaced(w, "\"intermediate_size\": 64", "\"intermediate_size\": 96"); }, "expected"},
     {"safetensors-corrupted-config", "config.json", [](std::string w) { return w.substr(0, w.size() / 2); },
@@ -170,12 +172,12 @@ TEST_F(BadModelsTest, EachFailsWithItsErrorAndTheGoodOnesServe) {
   EXPECT_TRUE(Generate("good-safetensors").ok());
 }
 
-// No header can tell: what such weights compute is found out when they do, request by request.
+// Weights of 3.4e38 are finite and what they compute is not, which is found out request by request.
 TEST_F(BadModelsTest, ValuesThatAreNotFiniteFailTheirRequestsAndNobodyElses) {
   const std::string path = folder_.path() + "/nan", file = path + "/model.safetensors";
   WriteHfCheckpoint(path);
   std::string bytes = ReadFile(file);
-  bytes.replace(bytes.size() - 64, 64, std::string(64, '\xff'));
+  bytes.replace(bytes.size() - 64, 64, std::string(64, '\x7f'));
   std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
   ServerOptions options;
   options.listen.port = options.metrics_listen.port = 0;
