@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <unistd.h>
@@ -34,10 +35,17 @@ std::string Prefix(LogLevel level) {
   return std::string(kTerminal ? "\r\033[K" : "") + stamp + " " + kNames[static_cast<int>(level)] + " ";
 }
 
-// A pipe that can be written to has room for PIPE_BUF bytes.
+// A pipe that can be written to has room for PIPE_BUF bytes. A terminal may have room for fewer: it is opened anew, as
+// a file that does not block without making the one that others share so.
 bool WriteUnlessItBlocks(std::string line) {
   if (line.size() >= PIPE_BUF) line.resize(PIPE_BUF - 1);
   line += '\n';
+  const int terminal = isatty(2) != 0 ? open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+  if (terminal >= 0) {
+    const ssize_t n = ::write(terminal, line.data(), line.size());
+    close(terminal);
+    return n > 0;
+  }
   pollfd p{2, POLLOUT, 0};
   if (poll(&p, 1, 0) <= 0) return false;
   return ::write(2, line.data(), line.size()) > 0;

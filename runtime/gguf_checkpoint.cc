@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/json.h"
@@ -337,13 +338,18 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
 
 std::map<std::string, std::string> SpecialTokens(Metadata& metadata, const GgufVocab& vocab) {
   std::map<std::string, std::string> tokens;
-  const auto add = [&](const char* name, std::optional<int32_t> id) {
+  const auto add = [&](const char* name, std::optional<int64_t> id) {
     if (id.has_value()) tokens[name] = vocab.tokens[static_cast<size_t>(*id)];
   };
-  const auto named = [&](std::string_view key) -> std::optional<int32_t> {
-    const std::optional<int32_t> id = metadata.TokenId(key);
-    if (!id.has_value() || static_cast<size_t>(*id) < vocab.tokens.size()) return id;
-    metadata.Fail(absl::StrCat(ToAbsl(key), " is ", *id, ", the vocabulary has ", vocab.tokens.size(), " tokens"));
+  // A variable of templates and no more: published files say 4294967295 where there is no such token.
+  const auto named = [&](std::string_view key) -> std::optional<int64_t> {
+    using Limits = std::numeric_limits<int64_t>;
+    const std::optional<int64_t> id = metadata.Int(key, Limits::min(), Limits::max());
+    if (id.has_value() && *id >= 0 && static_cast<size_t>(*id) < vocab.tokens.size()) return id;
+    if (id.has_value()) {
+      LogWarning(absl::StrCat(ToAbsl(key), " is ", *id, ", the vocabulary has ", vocab.tokens.size(),
+                              " tokens: templates do without"));
+    }
     return std::nullopt;
   };
   add("bos_token", vocab.bos_id);

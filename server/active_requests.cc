@@ -8,10 +8,9 @@ namespace quantd {
 absl::Status ActiveRequests::Add(const std::string& id) {
   MutexLock lock(mutex_);
   if (ids_.insert(id).second) return absl::OkStatus();
-  return WithField(
-      WithReason(absl::AlreadyExistsError(absl::StrCat("options.request_id: a request ", id, " is in flight")),
-                 "REQUEST_EXISTS"),
-      "options.request_id");
+  const absl::Status status = WithReason(
+      absl::AlreadyExistsError(absl::StrCat("options.request_id: a request ", id, " is in flight")), "REQUEST_EXISTS");
+  return WithRetryAfter(WithField(status, "options.request_id"), std::chrono::milliseconds(100));
 }
 
 void ActiveRequests::Remove(const std::string& id) {

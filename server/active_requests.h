@@ -12,7 +12,8 @@ namespace quantd {
 
 class ActiveRequests {
  public:
-  // AlreadyExists REQUEST_EXISTS where a request of this id is in flight.
+  // AlreadyExists REQUEST_EXISTS where a request of this id is in flight, with a retry delay: it may have been
+  // cancelled, of which gRPC tells its call and the next one on two threads.
   absl::Status Add(const std::string& id) QD_EXCLUDES(mutex_);
   void Remove(const std::string& id) QD_EXCLUDES(mutex_);
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include <grpc/grpc.h>
@@ -59,9 +60,10 @@ class DaemonImpl final : public Daemon {
     hooks.on_change = [this](const ModelInfo& info) { OnModelChange(info); };
     QD_ASSIGN_OR_RETURN(registry_, make(options_.registry, std::move(hooks)));
     metrics_ = std::make_unique<Metrics>(registry_->device());
-    RemoveReadyFile();  // of a daemon before this one
     QD_RETURN_IF_ERROR(StartHttp());
     QD_RETURN_IF_ERROR(StartGrpc());
+    // Of a daemon before this one, which has gone: both addresses are ours.
+    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
     for (const ModelOptions& model : options_.models) {
       health_.Set("model:" + model.name, /*serving=*/false);
       QD_RETURN_IF_ERROR(registry_->Load(model.name, model.spec, model.queue));
@@ -168,10 +170,14 @@ class DaemonImpl final : public Daemon {
 
   void BeginDraining() {
     MutexLock lock(ready_mutex_);
-    if (!draining_.exchange(true) && ready_) RemoveReadyFile();
+    if (draining_.exchange(true) || !ready_ || options_.ready_file.empty()) return;
+    std::stringstream found;
+    found << std::ifstream(options_.ready_file).rdbuf();
+    if (found.str() == ReadyText()) std::remove(options_.ready_file.c_str());  // else it is a successor's
   }
-  void RemoveReadyFile() const {
-    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
+  std::string ReadyText() const {
+    return absl::StrCat("{\"grpc\":\"", ToString({options_.listen.host, grpc_port_}), "\",\"metrics\":\"",
+                        ToString({options_.metrics_listen.host, http_->port()}), "\",\"pid\":", getpid(), "}\n");
   }
 
   // Whole or not at all, so that who waits for it never reads a half.
@@ -179,8 +185,7 @@ class DaemonImpl final : public Daemon {
     if (options_.ready_file.empty()) return absl::OkStatus();
     const std::string temporary = absl::StrCat(options_.ready_file, ".", getpid());
     std::ofstream file(temporary);
-    file << "{\"grpc\":\"" << ToString({options_.listen.host, grpc_port_}) << "\",\"metrics\":\""
-         << ToString({options_.metrics_listen.host, http_->port()}) << "\",\"pid\":" << getpid() << "}\n";
+    file << ReadyText();
     file.close();
     if (!file || std::rename(temporary.c_str(), options_.ready_file.c_str()) != 0) {
       std::remove(temporary.c_str());

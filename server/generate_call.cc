@@ -130,7 +130,7 @@ void GenerateCall::Fail(const absl::Status& status) {
 }
 
 void GenerateCall::GiveUp() {
-  Leave();  // at once: who gave up on a call may send it again
+  Leave();  // at once, not when the engine has ended it: who gave up on a call may send it again
   std::shared_ptr<RequestControl> control;
   {
     MutexLock lock(mutex_);

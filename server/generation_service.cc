@@ -55,7 +55,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
   void ReaderReady() override { call_->ReaderReady(); }
 
   LlmSink::Flow Write(v1::GenerateEvent event) override { return outbox_.Push(std::move(event)); }
-  void Close(const absl::Status& status) override { outbox_.Close(status); }
+  void Close(const absl::Status& status) override {
+    if (GetReason(status) == "SLOW_READER") outbox_.Abandon();  // what waits is what there was no room for
+    outbox_.Close(status);
+  }
 
   LiveStreams& streams_;
   Outbox outbox_;

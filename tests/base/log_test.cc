@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <string>
@@ -60,8 +61,26 @@ TEST(LogTest, ALogThatNobodyReadsHoldsNobodyUpAndSaysWhatItLost) {
   EXPECT_THAT(rest, EndsWith("after\n"));
 }
 
+// It would hang where a write blocked.
+TEST(LogTest, ATerminalThatNobodyReadsHoldsNobodyUp) {
+  const int controller = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  ASSERT_GE(controller, 0);
+  ASSERT_EQ(grantpt(controller) | unlockpt(controller), 0);
+  const int terminal = open(ptsname(controller), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  ASSERT_GE(terminal, 0);
+  const int before = dup(2);
+  dup2(terminal, 2);
+  for (int i = 0; i < 2000; ++i) LogInfo(std::string(300, 'x'));
+  const bool blocks = (fcntl(2, F_GETFL) & O_NONBLOCK) == 0;
+  dup2(before, 2);
+  for (int fd : {before, terminal, controller}) close(fd);
+  EXPECT_TRUE(blocks) << "whoever shares the terminal finds it as it was";
+}
+
 TEST(LogTest, ALineIsCutWhereOneWriteEnds) {
   PipedStderr log;
+  LogInfo("what was dropped before is said now");
+  log.Read();
   LogInfo(std::string(100'000, 'x'));
   EXPECT_EQ(log.Read().size(), 4096u);
 }

@@ -487,6 +487,8 @@ TEST(GgufModel, WritesHfConfig) {
   writer.AddU32("tokenizer.ggml.bos_token_id", 0);
   writer.AddU32("tokenizer.ggml.eos_token_id", 1);
   writer.AddU32("tokenizer.ggml.padding_token_id", 2);
+  writer.AddU32("tokenizer.ggml.seperator_token_id", 4294967295);  // as published files have it: none
+  writer.AddU32("tokenizer.ggml.mask_token_id", 4);
   writer.AddU32("tokenizer.ggml.eot_token_id", 3);
   writer.AddString("tokenizer.chat_template", "{{ 1 }}");
   writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));

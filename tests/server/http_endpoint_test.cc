@@ -67,9 +67,9 @@ TEST(HttpEndpointTest, SlowClientsHoldUpNobody) {
 TEST(HttpEndpointTest, AConnectionIsClosedAtItsDeadline) {
   auto endpoint = Start(std::chrono::milliseconds(50));
   const int fd = ConnectTo(endpoint->port());
-  EXPECT_EQ(send(fd, "GET /", 5, 0), 5);
+  [[maybe_unused]] const ssize_t sent = send(fd, "GET /", 5, MSG_NOSIGNAL);  // it may be closed already
   char byte;
-  EXPECT_EQ(recv(fd, &byte, 1, 0), 0);
+  EXPECT_LE(recv(fd, &byte, 1, 0), 0);
   close(fd);
 }
 

@@ -13,10 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import urllib.request
 import venv
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import polling
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDENS = HERE.parents[1] / "goldens" / "smollm2" / "chats.json"
@@ -95,11 +97,7 @@ class Daemon:
 
 
 def wait_until(condition, what: str) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(what)
-        time.sleep(0.01)  # polls another process; nothing depends on how long
+    polling.wait_until(condition, what, LIMIT_S)
 
 
 class PythonClient(unittest.TestCase):
