@@ -132,7 +132,6 @@ struct DryRun {
   std::unique_ptr<Backend> backend;
   Assembled assembled;
   std::unique_ptr<LlmRunner> runner;
-  int64_t workspace_bytes = 0;
 };
 
 absl::StatusOr<DryRun> RunDry(const Checkpoint& checkpoint, const LoadSpec& spec, std::string_view backend_kind,
@@ -142,9 +141,9 @@ absl::StatusOr<DryRun> RunDry(const Checkpoint& checkpoint, const LoadSpec& spec
   QD_ASSIGN_OR_RETURN(dry.backend, CreateBackend(backend_kind, options));
   Assembled& a = dry.assembled;
   QD_RETURN_IF_ERROR(Assemble(checkpoint, spec, *dry.backend, 1, {}, a));
-  dry.workspace_bytes = LlmRunner::MeasureWorkspace(*dry.backend, *a.model, *a.cache, a.limits);
+  const int64_t workspace_bytes = LlmRunner::MeasureWorkspace(*dry.backend, *a.model, *a.cache, a.limits);
   QD_RETURN_IF_ERROR(dry.backend->Synchronize());
-  QD_ASSIGN_OR_RETURN(dry.runner, LlmRunner::Create(*dry.backend, *a.model, *a.cache, a.limits, dry.workspace_bytes,
+  QD_ASSIGN_OR_RETURN(dry.runner, LlmRunner::Create(*dry.backend, *a.model, *a.cache, a.limits, workspace_bytes,
                                                     {MemoryComponent::kWorkspace, 1}));
   return dry;
 }
@@ -165,14 +164,9 @@ absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpe
   return plan;
 }
 
-absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend,
-                                      std::string_view backend_kind, const BackendOptions& backend_options, ModelId id,
-                                      const LoadHooks& hooks) {
-  int64_t workspace_bytes = 0;
-  {
-    QD_ASSIGN_OR_RETURN(DryRun dry, RunDry(checkpoint, spec, backend_kind, backend_options));
-    workspace_bytes = dry.workspace_bytes;
-  }
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSpec& spec, const MemoryPlan& plan,
+                                      Backend& backend, ModelId id, const LoadHooks& hooks) {
+  const int64_t workspace_bytes = plan.use.bytes[static_cast<size_t>(MemoryComponent::kWorkspace)];
   Assembled assembled;
   std::unique_ptr<LlmRunner> runner;
   absl::Status status = Assemble(checkpoint, spec, backend, id, hooks, assembled);

@@ -67,9 +67,9 @@ struct LoadHooks {
 
 absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpec& spec, std::string_view backend_kind,
                                      const BackendOptions& backend_options);
-// Reads and quantizes on the calling thread, tensor by tensor; touches the backend through hooks.on_device only.
-absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSpec& spec, Backend& backend,
-                                      std::string_view backend_kind, const BackendOptions& backend_options, ModelId id,
-                                      const LoadHooks& hooks);
+// Reads and quantizes on the calling thread, tensor by tensor; touches the backend through hooks.on_device only. `plan`
+// is PlanModel's of the same checkpoint, specification and kind of backend: what it measured is allocated.
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint, const LoadSpec& spec, const MemoryPlan& plan,
+                                      Backend& backend, ModelId id, const LoadHooks& hooks);
 
 }  // namespace quantd

@@ -201,8 +201,7 @@ absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& na
     const bool ran = worker_->RunOnDevice(work);
     QD_CHECK(ran);  // the worker outlives the loader
   };
-  QD_ASSIGN_OR_RETURN(LoadedModel model, LoadModel(checkpoint, spec, worker_->backend(), options_.backend,
-                                                   options_.backend_options, id, hooks));
+  QD_ASSIGN_OR_RETURN(LoadedModel model, LoadModel(checkpoint, spec, plan, worker_->backend(), id, hooks));
   const int64_t vocab_size = model.model->shape().vocab_size;
   {
     MutexLock lock(mutex_);

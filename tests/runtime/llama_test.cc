@@ -185,7 +185,7 @@ TEST(LlamaTest, PlanEqualsWhatTheLoadedModelHolds) {
       ASSERT_TRUE(plan.ok()) << plan.status();
       auto real = CreateBackend(backend, {});
       ASSERT_TRUE(real.ok());
-      auto loaded = LoadModel(*checkpoint, spec, **real, backend, {}, 7, {});
+      auto loaded = LoadModel(*checkpoint, spec, *plan, **real, 7, {});
       ASSERT_TRUE(loaded.ok()) << loaded.status();
       MemorySnapshot snapshot = (*real)->memory();
       EXPECT_EQ(plan->use.bytes, snapshot.models.at(7).bytes) << backend << " " << scheme;

@@ -72,7 +72,9 @@ class ModelLoaderTest : public ::testing::Test {
   absl::StatusOr<LoadedModel> Load(const LoadHooks& hooks = {}) {
     absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
     if (!checkpoint.ok()) return checkpoint.status();
-    return LoadModel(*checkpoint, spec_, *backend_, "cpu", options_, 1, hooks);
+    const absl::StatusOr<MemoryPlan> plan = PlanModel(*checkpoint, spec_, "cpu", options_);
+    if (!plan.ok()) return plan.status();
+    return LoadModel(*checkpoint, spec_, *plan, *backend_, 1, hooks);
   }
   absl::StatusOr<MemoryPlan> Plan() {
     absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
@@ -201,9 +203,11 @@ TEST_F(ModelLoaderTest, WeightThatIsNotFiniteIsRefusedByName) {
 TEST_F(ModelLoaderTest, FileThatShrinksUnderTheLoadIsDataLoss) {
   absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
   ASSERT_TRUE(checkpoint.ok());
+  const absl::StatusOr<MemoryPlan> plan = PlanModel(*checkpoint, spec_, "cpu", options_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
   const std::string path = folder_.path() + "/model.safetensors";
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 4);
-  const absl::Status status = LoadModel(*checkpoint, spec_, *backend_, "cpu", options_, 1, {}).status();
+  const absl::Status status = LoadModel(*checkpoint, spec_, *plan, *backend_, 1, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_EQ(Held(), 0);
 }

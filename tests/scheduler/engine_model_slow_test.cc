@@ -98,9 +98,11 @@ class EngineModelTest : public ::testing::TestWithParam<Case> {
     auto plan = PlanModel(*checkpoint, spec, "cpu", {});
     ASSERT_TRUE(plan.ok()) << plan.status();
     spec.kv_cache_bytes = kBlocks * kKvBlockTokens * plan->kv_bytes_per_token;
+    plan = PlanModel(*checkpoint, spec, "cpu", {});
+    ASSERT_TRUE(plan.ok()) << plan.status();
     auto backend = CreateBackend("cpu", {});
     ASSERT_TRUE(backend.ok()) << backend.status();
-    auto loaded = LoadModel(*checkpoint, spec, **backend, "cpu", {}, 1, {});
+    auto loaded = LoadModel(*checkpoint, spec, *plan, **backend, 1, {});
     ASSERT_TRUE(loaded.ok()) << loaded.status();
 
     const uint64_t seed = std::random_device()();

@@ -22,8 +22,8 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Open(const std::stri
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(harness->checkpoint_.config_json));
   KvCacheConfig cache{config.layers, config.kv_heads, config.head_dim, 0, spec.keys, spec.values};
   spec.kv_cache_bytes = (max_tokens + kKvBlockTokens - 1) / kKvBlockTokens * cache.bytes_per_block();
-  QD_ASSIGN_OR_RETURN(harness->loaded_,
-                      LoadModel(harness->checkpoint_, spec, *harness->backend_, backend, options, 1, {}));
+  QD_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanModel(harness->checkpoint_, spec, backend, options));
+  QD_ASSIGN_OR_RETURN(harness->loaded_, LoadModel(harness->checkpoint_, spec, plan, *harness->backend_, 1, {}));
   return harness;
 }
 

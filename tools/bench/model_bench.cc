@@ -146,7 +146,8 @@ int Main(int argc, char** argv) {
     spec.weights = scheme;
     spec.keys = spec.values = args.kv;
     spec.max_context = args.prompt + args.decode;
-    auto loaded = LoadModel(*checkpoint, spec, **backend, "cpu", options, 1, {});
+    auto plan = PlanModel(*checkpoint, spec, "cpu", options);
+    auto loaded = plan.ok() ? LoadModel(*checkpoint, spec, *plan, **backend, 1, {}) : plan.status();
     if (!loaded.ok()) {
       std::fprintf(stderr, "%s: %s\n", scheme.c_str(), std::string(loaded.status().message()).c_str());
       return 1;
