@@ -21,6 +21,10 @@ std::atomic<LogLevel> g_level{LogLevel::kInfo};
 Mutex g_write_mutex;
 int64_t g_dropped = 0;  // lines, under g_write_mutex
 
+constexpr std::string_view kClearLine = "\r\033[K";
+
+bool OnTerminal() { return isatty(2) != 0; }
+
 std::string Prefix(LogLevel level) {
   static constexpr const char* kNames[] = {"DEBUG", "INFO", "WARN", "ERROR"};
   timespec now{};
@@ -30,25 +34,39 @@ std::string Prefix(LogLevel level) {
   char stamp[64];
   const size_t n = std::strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
   std::snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
-  // What stands on a terminal's line already, such as a progress bar, makes room.
-  static const bool kTerminal = isatty(2) != 0;
-  return std::string(kTerminal ? "\r\033[K" : "") + stamp + " " + kNames[static_cast<int>(level)] + " ";
+  return std::string(OnTerminal() ? kClearLine : "") + stamp + " " + kNames[static_cast<int>(level)] + " ";
 }
 
-// A pipe that can be written to has room for PIPE_BUF bytes. A terminal may have room for fewer: it is opened anew, as
-// a file that does not block without making the one that others share so.
-bool WriteUnlessItBlocks(std::string line) {
+bool HasRoom() {
+  pollfd p{2, POLLOUT, 0};
+  return poll(&p, 1, 0) > 0;
+}
+
+// A terminal that can be written to may have room for one byte only. It is opened anew, as a file that does not block
+// without making the one that others share so; where that is not allowed (another user's terminal), byte after byte.
+bool WriteToTerminal(std::string_view text) {
+  const int terminal = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (terminal >= 0) {
+    const ssize_t n = ::write(terminal, text.data(), text.size());
+    close(terminal);
+    return n == static_cast<ssize_t>(text.size());
+  }
+  for (const char& c : text) {
+    if (!HasRoom() || ::write(2, &c, 1) != 1) return false;
+  }
+  return true;
+}
+
+// False where not all of `text`, at most PIPE_BUF bytes, was written. A pipe that can be written to has room for that.
+bool WriteUnlessItBlocks(std::string_view text) QD_REQUIRES(g_write_mutex) {
+  if (OnTerminal()) return WriteToTerminal(text);
+  return HasRoom() && ::write(2, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+bool WriteLine(std::string line) QD_REQUIRES(g_write_mutex) {
   if (line.size() >= PIPE_BUF) line.resize(PIPE_BUF - 1);
   line += '\n';
-  const int terminal = isatty(2) != 0 ? open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
-  if (terminal >= 0) {
-    const ssize_t n = ::write(terminal, line.data(), line.size());
-    close(terminal);
-    return n > 0;
-  }
-  pollfd p{2, POLLOUT, 0};
-  if (poll(&p, 1, 0) <= 0) return false;
-  return ::write(2, line.data(), line.size()) > 0;
+  return WriteUnlessItBlocks(line);
 }
 
 }  // namespace
@@ -62,13 +80,19 @@ void Log(LogLevel level, std::string_view message) {
   MutexLock lock(g_write_mutex);
   if (g_dropped > 0) {
     const std::string gap = std::to_string(g_dropped) + " log lines were dropped: nobody read them";
-    if (!WriteUnlessItBlocks(Prefix(LogLevel::kWarning) + gap)) {
+    if (!WriteLine(Prefix(LogLevel::kWarning) + gap)) {
       ++g_dropped;
       return;
     }
     g_dropped = 0;
   }
-  if (!WriteUnlessItBlocks(std::move(line))) ++g_dropped;
+  if (!WriteLine(std::move(line))) ++g_dropped;
+}
+
+void DrawStatusLine(std::string_view text) {
+  if (!OnTerminal()) return;
+  MutexLock lock(g_write_mutex);
+  WriteUnlessItBlocks((std::string(kClearLine) + std::string(text)).substr(0, PIPE_BUF));
 }
 
 }  // namespace quantd

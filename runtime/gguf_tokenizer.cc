@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/byte_alphabet.h"
+#include "runtime/printable.h"
 #include "runtime/sentencepiece.h"
 #include "runtime/text_tokenizer.h"
 
@@ -73,7 +74,7 @@ absl::StatusOr<PreTokenizer> FindPreTokenizer(std::string_view name) {
     return PreTokenizer{{{R"([\p{P}\$\+<=>\^~\|]+)"}, {gpt2}, {R"(\p{N}+)"}, {"[0-9][0-9][0-9]"}}};
   }
   return absl::UnimplementedError(
-      absl::StrCat("tokenizer.ggml.pre: the pre-tokenizer '", ToAbsl(name.substr(0, 60)), "' is not supported"));
+      absl::StrCat("tokenizer.ggml.pre: the pre-tokenizer '", Printable(name, 60), "' is not supported"));
 }
 
 absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokenizer& pre) {
@@ -167,7 +168,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab) {
   if (vocab.model == "llama") return MakeScored(std::move(vocab));
   if (vocab.model == "gpt2") return MakeByteLevel(std::move(vocab));
   return absl::UnimplementedError(
-      absl::StrCat("tokenizer.ggml.model: '", vocab.model.substr(0, 60), "' is not supported"));
+      absl::StrCat("tokenizer.ggml.model: '", Printable(vocab.model, 60), "' is not supported"));
 }
 
 }  // namespace quantd

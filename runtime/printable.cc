@@ -3,6 +3,11 @@
 #include "runtime/utf8.h"
 
 namespace quantd {
+namespace {
+
+bool IsControl(char32_t c) { return c < 0x20 || (c >= 0x7f && c < 0xa0); }
+
+}  // namespace
 
 std::string Printable(std::string_view text, size_t max_bytes) {
   static constexpr char kHex[] = "0123456789abcdef";
@@ -10,14 +15,16 @@ std::string Printable(std::string_view text, size_t max_bytes) {
   size_t pos = 0;
   while (pos < text.size()) {
     const Utf8Sequence next = DecodeUtf8(text, pos);
-    const auto byte = static_cast<unsigned char>(text[pos]);
-    const bool escaped = next.state != Utf8State::kValid || byte < 0x20 || byte == 0x7f;
-    const size_t size = escaped ? 1 : static_cast<size_t>(next.size);
+    const bool escaped = next.state != Utf8State::kValid || IsControl(next.code_point);
+    const size_t size = next.state == Utf8State::kValid ? static_cast<size_t>(next.size) : 1;
     if (pos + size > max_bytes) return out + "...";
-    if (escaped) {
-      out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-    } else {
-      out += text.substr(pos, size);
+    for (const char c : text.substr(pos, size)) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (escaped) {
+        out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+      } else {
+        out += c;
+      }
     }
     pos += size;
   }

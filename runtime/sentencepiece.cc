@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/byte_tokens.h"
+#include "runtime/printable.h"
 #include "runtime/utf8.h"
 
 namespace quantd {
@@ -28,7 +29,7 @@ absl::Status CheckPiece(const ScoredPiece& piece, size_t id, std::string_view pl
     return refuse(piece.text.size(), " bytes of text, at most ", kMaxPieceBytes);
   }
   if (piece.type == PieceType::kByte && !ByteOfToken(piece.text)) {
-    return refuse("byte piece '", piece.text.substr(0, 60), "', expected the form <0x0A>");
+    return refuse("byte piece '", Printable(piece.text, 60), "', expected the form <0x0A>");
   }
   return absl::OkStatus();
 }

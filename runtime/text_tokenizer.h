@@ -20,7 +20,7 @@ inline constexpr std::string_view kMetaSpace = "\xE2\x96\x81";  // U+2581, Sente
 
 // How many times its bytes the normalizer and Metaspace may make of a text. SentencePiece's normalizer, which prepends
 // a visible space and puts one in place of each space, makes up to 12.
-inline constexpr size_t kMaxTextGrowth = 64;
+inline constexpr size_t kMaxTextGrowth = 16;
 
 // Steps of a normalizer; each sees the text between two added tokens.
 struct PrependStep {

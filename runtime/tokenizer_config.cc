@@ -6,6 +6,7 @@
 #include "base/strings.h"
 #include "runtime/added_token_json.h"
 #include "runtime/json.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -33,7 +34,7 @@ absl::StatusOr<std::optional<int32_t>> FindNamed(const std::optional<std::string
   const std::optional<int32_t> id = vocab.Find(*text);
   if (!id) {
     return absl::DataLossError(
-        absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(key), " '", text->substr(0, 60), "' is no token of the vocabulary"));
+        absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(key), " '", Printable(*text, 60), "' is no token of the vocabulary"));
   }
   return id;
 }

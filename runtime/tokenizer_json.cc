@@ -10,6 +10,7 @@
 #include "runtime/byte_alphabet.h"
 #include "runtime/byte_tokens.h"
 #include "runtime/json.h"
+#include "runtime/printable.h"
 #include "runtime/text_tokenizer.h"
 #include "runtime/tokenizer_config.h"
 #include "runtime/vocab_table.h"
@@ -18,8 +19,9 @@ namespace quantd {
 namespace {
 
 constexpr std::string_view kFile = "tokenizer.json";
-constexpr size_t kMaxSteps = 32;     // of a Sequence: the longest published have 6
-constexpr size_t kMaxAffixIds = 16;  // tokens around a text
+constexpr size_t kMaxSteps = 32;                // of a Sequence: the longest published have 6
+constexpr size_t kMaxAffixIds = 16;             // tokens around a text
+constexpr size_t kMaxAllTokenBytes = 64 << 20;  // of the decoded vocabulary; 256k published tokens have 2 MB
 
 absl::Status Corrupt(std::string_view place, std::string_view what) {
   return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(place), ": ", ToAbsl(what)));
@@ -106,7 +108,7 @@ class Reader {
         QD_ASSIGN_OR_RETURN(ReplaceStep replace, ReadReplace(*step, place, growth_));
         spec_.normalizer.push_back(std::move(replace));
       } else {
-        return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "'"));
+        return NotBuilt(place, absl::StrCat("'", Printable(type, 60), "'"));
       }
     }
     return absl::OkStatus();
@@ -131,7 +133,7 @@ class Reader {
     std::vector<SplitRule> rules;
     for (const Json* step : steps) {
       QD_ASSIGN_OR_RETURN(const std::string type, Type(*step, place));
-      if (byte_level_) return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "' after ByteLevel"));
+      if (byte_level_) return NotBuilt(place, absl::StrCat("'", Printable(type, 60), "' after ByteLevel"));
       if (type == "Split") {
         QD_ASSIGN_OR_RETURN(SplitRule rule, ReadSplit(*step, place));
         rules.push_back(std::move(rule));
@@ -148,7 +150,7 @@ class Reader {
         if (!rules.empty() || spec_.metaspace) return NotBuilt(place, "Metaspace after another step");
         QD_RETURN_IF_ERROR(ReadMetaspace(*step, place, rules));
       } else {
-        return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "'"));
+        return NotBuilt(place, absl::StrCat("'", Printable(type, 60), "'"));
       }
     }
     auto split = SplitPattern::Compile(rules);
@@ -179,7 +181,7 @@ class Reader {
     } else if (behavior == "MergedWithNext") {
       rule.behavior = SplitBehavior::kMergedWithNext;
     } else {
-      return NotBuilt(place, absl::StrCat("Split behavior '", behavior.substr(0, 60), "'"));
+      return NotBuilt(place, absl::StrCat("Split behavior '", Printable(behavior, 60), "'"));
     }
     return rule;
   }
@@ -203,7 +205,7 @@ class Reader {
     } else if (scheme == "never") {
       metaspace.prepend = MetaspaceStep::Prepend::kNever;
     } else {
-      return Corrupt(place, absl::StrCat("prepend_scheme '", scheme.substr(0, 60), "'"));
+      return Corrupt(place, absl::StrCat("prepend_scheme '", Printable(scheme, 60), "'"));
     }
     QD_ASSIGN_OR_RETURN(const bool split, Flag(step, "split", true, place));
     if (split) rules.push_back({"\\Q" + metaspace.replacement + "\\E", SplitBehavior::kMergedWithNext});
@@ -215,13 +217,13 @@ class Reader {
     model_ = FindMember(json_, "model");
     if (model_ == nullptr || !model_->is_object()) return Corrupt("model", "missing");
     QD_ASSIGN_OR_RETURN(const std::string type, Text(*model_, "type", "model"));
-    if (!type.empty() && type != "BPE") return NotBuilt("model", absl::StrCat("'", type.substr(0, 60), "'"));
+    if (!type.empty() && type != "BPE") return NotBuilt("model", absl::StrCat("'", Printable(type, 60), "'"));
     const Json* vocab = FindMember(*model_, "vocab");
     if (vocab == nullptr || !vocab->is_object()) return Corrupt("model.vocab", "missing, or no object");
     for (auto it = vocab->begin(); it != vocab->end(); ++it) {
       const std::optional<int64_t> id = AsInt(it.value());
       if (!id)
-        return Corrupt("model.vocab", absl::StrCat("'", it.key().substr(0, 60), "' has the id ", Excerpt(it.value())));
+        return Corrupt("model.vocab", absl::StrCat("'", Printable(it.key(), 60), "' has the id ", Excerpt(it.value())));
       const absl::Status status = vocab_.Add(it.key(), *id);
       if (!status.ok()) return At("model.vocab", status);
     }
@@ -253,7 +255,7 @@ class Reader {
   absl::Status ReadModel() {
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       QD_ASSIGN_OR_RETURN(const std::string affix, Text(*model_, key, "model"));
-      if (!affix.empty()) return NotBuilt("model", absl::StrCat(key, " '", affix.substr(0, 60), "'"));
+      if (!affix.empty()) return NotBuilt("model", absl::StrCat(key, " '", Printable(affix, 60), "'"));
     }
     QD_ASSIGN_OR_RETURN(const double dropout, GetDouble(*model_, "dropout", 0, absl::StrCat(ToAbsl(kFile), ": model")));
     if (dropout != 0) return NotBuilt("model", "dropout");
@@ -265,7 +267,7 @@ class Reader {
     if (!unknown.empty()) {
       options.unknown_id = vocab_.Find(unknown);
       if (!options.unknown_id)
-        return Corrupt("model", absl::StrCat("unk_token '", unknown.substr(0, 60), "' is no token"));
+        return Corrupt("model", absl::StrCat("unk_token '", Printable(unknown, 60), "' is no token"));
     }
     spec_.model = BpeModel(options);
     const Json& vocab = *FindMember(*model_, "vocab");
@@ -358,13 +360,12 @@ class Reader {
       } else if (type == "Strip") {
         QD_RETURN_IF_ERROR(ReadStrip(*step, place));
       } else if (type != "Fuse") {
-        return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "'"));
+        return NotBuilt(place, absl::StrCat("'", Printable(type, 60), "'"));
       }
     }
     if (byte_alphabet != byte_level_) return NotBuilt(place, "another byte alphabet than the pre_tokenizer's");
     if (!byte_level_ && steps.empty()) return NotBuilt(place, "null");
-    WriteTokenBytes(byte_tokens, replaces);
-    return absl::OkStatus();
+    return WriteTokenBytes(byte_tokens, replaces);
   }
 
   absl::Status ReadStrip(const Json& step, const std::string& place) {
@@ -378,10 +379,11 @@ class Reader {
     return absl::OkStatus();
   }
 
-  void WriteTokenBytes(bool byte_tokens, const std::vector<ReplaceStep>& replaces) {
+  absl::Status WriteTokenBytes(bool byte_tokens, const std::vector<ReplaceStep>& replaces) {
     spec_.token_bytes = vocab_.texts();
     std::vector<bool> is_added(spec_.token_bytes.size());
     for (const AddedToken& token : spec_.added) is_added[token.id] = true;
+    size_t total = 0;
     for (size_t id = 0; id < spec_.token_bytes.size(); ++id) {
       std::string& text = spec_.token_bytes[id];
       if (is_added[id]) continue;
@@ -394,7 +396,11 @@ class Reader {
       for (const ReplaceStep& replace : replaces) {
         if (!byte) text = ReplaceAll(text, replace.from, replace.to);
       }
+      total += text.size();
+      if (total > kMaxAllTokenBytes)
+        return Corrupt("decoder", absl::StrCat("the tokens stand for more than ", kMaxAllTokenBytes, " bytes"));
     }
+    return absl::OkStatus();
   }
 
   absl::Status ReadPostProcessor() {
@@ -405,7 +411,7 @@ class Reader {
       if (type == "TemplateProcessing") {
         QD_RETURN_IF_ERROR(ReadTemplate(*step, place));
       } else if (type != "ByteLevel") {  // ByteLevel here only moves offsets
-        return NotBuilt(place, absl::StrCat("'", type.substr(0, 60), "'"));
+        return NotBuilt(place, absl::StrCat("'", Printable(type, 60), "'"));
       }
     }
     return absl::OkStatus();
@@ -438,13 +444,13 @@ class Reader {
     const Json* token = tokens == nullptr ? nullptr : FindMember(*tokens, name);
     const Json* list = token == nullptr ? nullptr : FindMember(*token, "ids");
     if (list == nullptr || !list->is_array()) {
-      return Corrupt(place, absl::StrCat("special token '", name.substr(0, 60), "' has no ids"));
+      return Corrupt(place, absl::StrCat("special token '", Printable(name, 60), "' has no ids"));
     }
     for (const Json& value : *list) {
       const std::optional<int64_t> id = AsInt(value);
       if (!id || *id < 0 || *id >= vocab_.size() || vocab_.texts()[*id].empty()) {
-        return Corrupt(place,
-                       absl::StrCat("special token '", name.substr(0, 60), "': ", Excerpt(value), " is no token's id"));
+        return Corrupt(
+            place, absl::StrCat("special token '", Printable(name, 60), "': ", Excerpt(value), " is no token's id"));
       }
       if (ids.size() == kMaxAffixIds)
         return Corrupt(place, absl::StrCat("more than ", kMaxAffixIds, " tokens around a text"));

@@ -62,7 +62,7 @@ class DaemonImpl final : public Daemon {
     metrics_ = std::make_unique<Metrics>(registry_->device());
     QD_RETURN_IF_ERROR(StartHttp());
     QD_RETURN_IF_ERROR(StartGrpc());
-    // Of a daemon before this one, which has gone: both addresses are ours.
+    // Each daemon has its own ready file (docs/operations.md): what stands there was left by one before.
     if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
     for (const ModelOptions& model : options_.models) {
       health_.Set("model:" + model.name, /*serving=*/false);

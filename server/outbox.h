@@ -1,6 +1,6 @@
 // Outbox: what waits to be written to one stream. One write is in flight; the queue is bounded in messages and bytes; a
-// full one asks its producer to pause, and says when it has drained to half. Nothing is dropped unless the client is
-// gone.
+// full one asks its producer to pause, and says when it has drained to half. Nothing is dropped unless the stream
+// is abandoned.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +37,8 @@ class Outbox {
   void Close(const absl::Status& status) QD_EXCLUDES(mutex_);
   // gRPC. `ok` is false where the client is gone: what waits is dropped.
   void OnWriteDone(bool ok) QD_EXCLUDES(mutex_);
-  // The client is gone: what waits is dropped, later events too; Close still finishes the stream.
+  // The client is gone, or read too little for too long: what waits is dropped, later events too; Close still finishes
+  // the stream, after the write in flight.
   void Abandon() QD_EXCLUDES(mutex_);
 
  private:

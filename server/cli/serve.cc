@@ -60,24 +60,18 @@ class Progress {
     const std::string bytes = absl::StrCat(FormatBytes(done), " of ", FormatBytes(total));
     if (terminal_) {
       constexpr int kWidth = 30;
-      const int filled = kWidth * percent / 100;
-      std::fprintf(stderr, "\r\033[Kloading %s [%s%s] %3d %%  %s", name_.c_str(),
-                   std::string(static_cast<size_t>(filled), '#').c_str(),
-                   std::string(static_cast<size_t>(kWidth - filled), '.').c_str(), percent, bytes.c_str());
-      drawn_ = true;
+      const auto filled = static_cast<size_t>(kWidth * percent / 100);
+      DrawStatusLine(absl::StrCat("loading ", name_, " [", std::string(filled, '#'), std::string(kWidth - filled, '.'),
+                                  "] ", absl::Dec(percent, absl::kSpacePad3), " %  ", bytes));
     } else if (percent / 10 > tenths_) {
       LogInfo(absl::StrCat("model ", name_, ": loading ", percent, " %: ", bytes));
     }
     tenths_ = percent / 10;
   }
-  void End() {
-    if (drawn_) std::fputs("\r\033[K", stderr);
-    drawn_ = false;
-  }
+  void End() { DrawStatusLine(""); }
 
  private:
   const bool terminal_ = isatty(2) != 0;
-  bool drawn_ = false;
   std::string name_;
   int tenths_ = 0;
 };

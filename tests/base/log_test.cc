@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -61,20 +63,81 @@ TEST(LogTest, ALogThatNobodyReadsHoldsNobodyUpAndSaysWhatItLost) {
   EXPECT_THAT(rest, EndsWith("after\n"));
 }
 
+// Standard error as a terminal that nobody reads, as one that was stopped with Ctrl-S.
+class UnreadTerminal {
+ public:
+  UnreadTerminal() {
+    controller_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    EXPECT_EQ(grantpt(controller_) | unlockpt(controller_), 0);
+    terminal_ = open(ptsname(controller_), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    EXPECT_GE(terminal_, 0);
+    before_ = dup(2);
+    dup2(terminal_, 2);
+  }
+  ~UnreadTerminal() {
+    dup2(before_, 2);
+    for (int fd : {before_, terminal_, controller_}) close(fd);
+  }
+  // Forbids to open it anew, as another user's terminal does; root is made to be no longer root.
+  bool TakeAway() {
+    return fchmod(terminal_, 0) == 0 && (geteuid() != 0 || setuid(65534) == 0) &&
+           open("/proc/self/fd/2", O_WRONLY | O_NOCTTY) < 0;
+  }
+  // What has been written and waits to be read.
+  std::string Read() {
+    fcntl(controller_, F_SETFL, O_NONBLOCK);
+    std::string all;
+    char buffer[4096];
+    for (ssize_t n; (n = read(controller_, buffer, sizeof buffer)) > 0;) all.append(buffer, static_cast<size_t>(n));
+    return all;
+  }
+
+ private:
+  int controller_, terminal_, before_ = -1;
+};
+
 // It would hang where a write blocked.
 TEST(LogTest, ATerminalThatNobodyReadsHoldsNobodyUp) {
-  const int controller = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  ASSERT_GE(controller, 0);
-  ASSERT_EQ(grantpt(controller) | unlockpt(controller), 0);
-  const int terminal = open(ptsname(controller), O_RDWR | O_NOCTTY | O_CLOEXEC);
-  ASSERT_GE(terminal, 0);
-  const int before = dup(2);
-  dup2(terminal, 2);
-  for (int i = 0; i < 2000; ++i) LogInfo(std::string(300, 'x'));
-  const bool blocks = (fcntl(2, F_GETFL) & O_NONBLOCK) == 0;
-  dup2(before, 2);
-  for (int fd : {before, terminal, controller}) close(fd);
-  EXPECT_TRUE(blocks) << "whoever shares the terminal finds it as it was";
+  UnreadTerminal terminal;
+  constexpr int kLines = 2000;
+  for (int i = 0; i < kLines; ++i) LogInfo(std::string(300, 'x'));
+  EXPECT_EQ(fcntl(2, F_GETFL) & O_NONBLOCK, 0) << "whoever shares the terminal finds it as it was";
+  int whole = 0;
+  for (char c : terminal.Read()) whole += c == '\n';
+  EXPECT_GT(whole, 0);
+  EXPECT_LT(whole, kLines);
+  LogInfo("after");
+  EXPECT_THAT(terminal.Read(), HasSubstr("WARN " + std::to_string(kLines - whole) + " log lines were dropped"));
+}
+
+TEST(LogTest, AStatusLineOnATerminalThatNobodyReadsHoldsNobodyUp) {
+  UnreadTerminal terminal;
+  DrawStatusLine("loading");
+  EXPECT_EQ(terminal.Read(), "\r\033[Kloading");
+  for (int i = 0; i < 2000; ++i) DrawStatusLine(std::string(300, 'x'));
+}
+
+// A process of its own: it may not become root again.
+TEST(LogTest, AnotherUsersTerminalThatNobodyReadsHoldsNobodyUp) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);  // ends it where a write blocks
+    UnreadTerminal terminal;
+    if (!terminal.TakeAway()) _exit(2);
+    for (int i = 0; i < 2000; ++i) LogInfo(std::string(300, 'x'));
+    terminal.Read();
+    LogInfo("after");
+    _exit(terminal.Read().find("log lines were dropped") == std::string::npos ? 3 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(LogTest, AStatusLineIsForTerminals) {
+  PipedStderr log;
+  DrawStatusLine("loading");
+  EXPECT_EQ(log.Read(), "");
 }
 
 TEST(LogTest, ALineIsCutWhereOneWriteEnds) {

@@ -313,22 +313,29 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
        },
        kDataLoss, "Replace of an empty text"},
       {"replace bomb", [](Json& j) { j["normalizer"] = Replace("a", std::string(1000, 'x')); }, kDataLoss,
-       "normalizer: the steps up to here grow a text 1000 times, at most 64"},
+       "normalizer: the steps up to here grow a text 1000 times, at most 16"},
       {"chain of replaces", [](Json& j) { j["normalizer"] = Chain("normalizers", Replace("a", "aaaa"), 32); },
-       kDataLoss, "normalizer: the steps up to here grow a text 256 times"},
+       kDataLoss, "normalizer: the steps up to here grow a text 64 times"},
       {"chain of prepends",
        [](Json& j) {
          j["normalizer"] = Chain("normalizers", {{"type", "Prepend"}, {"prepend", "xxx"}}, 32);
        },
-       kDataLoss, "normalizer: the steps up to here grow a text 256 times"},
+       kDataLoss, "normalizer: the steps up to here grow a text 64 times"},
       {"chain of replaces in the decoder", [](Json& j) { j["decoder"] = Chain("decoders", Replace("a", "aaaa"), 32); },
-       kDataLoss, "decoder: the steps up to here grow a text 256 times"},
+       kDataLoss, "decoder: the steps up to here grow a text 64 times"},
+      {"tokens that stand for much",
+       [](Json& j) {
+         j.erase("pre_tokenizer");
+         for (int i = 0; i < 1100; ++i) j["model"]["vocab"][std::to_string(i) + std::string(4000, 'a')] = 1000 + i;
+         j["decoder"] = Replace("a", std::string(16, 'a'));
+       },
+       kDataLoss, "decoder: the tokens stand for more than 67108864 bytes"},
       {"replaces before Metaspace",
        [](Json& j) {
-         j["normalizer"] = Replace("a", std::string(64, 'a'));
+         j["normalizer"] = Replace("a", std::string(16, 'a'));
          j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}};
        },
-       kDataLoss, "pre_tokenizer: the steps up to here grow a text 384 times"},
+       kDataLoss, "pre_tokenizer: the steps up to here grow a text 96 times"},
       {"pre-tokenizer",
        [](Json& j) {
          j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};

@@ -6,6 +6,7 @@
 
 #include "runtime/model_loader.h"
 #include "tests/scheduler/fakes.h"
+#include "tests/testing/sanitizer.h"
 #include "tests/testing/test_paths.h"
 
 namespace quantd {
@@ -164,14 +165,8 @@ TEST_P(EngineSmolLm2Test, SixteenTogetherEqualSixteenAlone) {
 
 // ThreadSanitizer makes a step twenty times slower and learns nothing from a larger model or another format: there the
 // tiny model has every case, the larger ones one.
-#ifdef __SANITIZE_THREAD__
-constexpr bool kFewCases = true;
-#else
-constexpr bool kFewCases = false;
-#endif
-
 std::vector<Case> LargerModelCases(std::vector<Case> all) {
-  if (kFewCases) all.erase(all.begin(), all.end() - 1);
+  if (quantd::testing::kSanitizer == "thread") all.erase(all.begin(), all.end() - 1);
   return all;
 }
 

@@ -7,6 +7,7 @@
 
 #include "scheduler/model_registry.h"
 #include "tests/scheduler/fakes.h"
+#include "tests/testing/sanitizer.h"
 #include "tests/testing/test_paths.h"
 
 namespace quantd {
@@ -14,11 +15,7 @@ namespace {
 
 using namespace testing_fakes;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kShadowMemory = true;  // a sanitizer's shadow is resident too
-#else
-constexpr bool kShadowMemory = false;
-#endif
+constexpr bool kShadowMemory = !testing::kSanitizer.empty();  // a sanitizer's shadow is resident too
 
 int64_t ResidentBytes() {
   std::ifstream file("/proc/self/statm");

@@ -141,27 +141,33 @@ TEST_F(GenerationServiceTest, AnIdIsFreeAgainAfterACancelBeforeTheEngineEndsItsR
   cancelled.TryCancel();
   std::unique_ptr<grpc::ClientContext> context;
   std::unique_ptr<grpc::ClientReader<v1::GenerateEvent>> again;
+  std::optional<Submitted> accepted;
   std::jthread engine([&] {
-    Submitted s = handle_->Next();
-    s.sink->OnAccepted(0);
-    s.sink->OnDone(WithReason(absl::InternalError("x"), "NAN_LOGITS"), {}, {});
+    accepted = handle_->Next();
+    accepted->sink->OnAccepted(0);
   });
-  grpc::Status status;
-  const TimePoint limit = Now() + std::chrono::seconds(60);
-  do {
+  v1::GenerateEvent event;
+  for (const TimePoint limit = Now() + std::chrono::seconds(60);;) {
     context = std::make_unique<grpc::ClientContext>();
     again = generation_->GenerateStream(context.get(), request);
-    v1::GenerateEvent event;
-    while (again->Read(&event)) {
-    }
-    status = again->Finish();
-    if (status.error_code() == grpc::StatusCode::ALREADY_EXISTS) {
-      EXPECT_TRUE(ReadDetails(status).retry_after);
-    }
-  } while (status.error_code() == grpc::StatusCode::ALREADY_EXISTS && Now() < limit);
-  EXPECT_EQ(ReadDetails(status).reason, "NAN_LOGITS");
+    if (again->Read(&event)) break;  // accepted
+    const grpc::Status status = again->Finish();
+    ASSERT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+    EXPECT_TRUE(ReadDetails(status).retry_after);
+    ASSERT_LT(Now(), limit);
+  }
+  engine.join();
+  // The old request's end leaves the id with the new one.
   old.sink->OnDone(WithReason(absl::CancelledError("x"), "CLIENT"), {}, {});
   reader->Finish();
+  grpc::ClientContext third;
+  auto refused = generation_->GenerateStream(&third, request);
+  EXPECT_FALSE(refused->Read(&event));
+  EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  accepted->sink->OnDone(WithReason(absl::InternalError("x"), "NAN_LOGITS"), {}, {});
+  while (again->Read(&event)) {
+  }
+  EXPECT_EQ(ReadDetails(again->Finish()).reason, "NAN_LOGITS");
 }
 
 TEST_F(GenerationServiceTest, DeadlineIsTheRequestsDeadline) {

@@ -6,7 +6,8 @@
 llama.cpp comes as source inside the PyPI package llama-cpp-python and is built once, for this machine's own instructions, in the
 cache outside the tree. It runs the model as it is and requantized by its own tool to the formats it has the fastest kernels for.
 Both work on a prompt of 512 tokens, decode 128 tokens after it, and 32 tokens of 8 sequences after prompts of 16, with 2 bytes a
-key and value (f16 there, bf16 here). Rates are medians of the rounds; a ratio is the median of the rounds' ratios.
+key and value (f16 there, bf16 here). A round takes the best of three measurements on either side; rates are medians of the
+rounds, a ratio is the median of the rounds' ratios.
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 VERSION = "0.3.36"
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -44,8 +46,10 @@ def build():
         if not (SOURCE / "vendor").exists():
             run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", PEERS,
                 f"llama-cpp-python=={VERSION}")
-            with tarfile.open(PEERS / f"llama_cpp_python-{VERSION}.tar.gz") as archive:
-                archive.extractall(PEERS)
+            with tempfile.TemporaryDirectory(dir=PEERS) as folder:  # whole or not at all
+                with tarfile.open(PEERS / f"llama_cpp_python-{VERSION}.tar.gz") as archive:
+                    archive.extractall(folder)
+                (pathlib.Path(folder) / SOURCE.name).rename(SOURCE)
         run("cmake", "-S", SOURCE / "vendor/llama.cpp", "-B", SOURCE / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
             "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
             "-DLLAMA_BUILD_SERVER=OFF")
@@ -53,20 +57,23 @@ def build():
     run("make", "--silent", "-C", REPO, "PRESET=release", "build")
 
 
-def requantized(model, kind):
-    path = PEERS / f"{model.stem}.{kind}.gguf"
-    if not path.exists():
-        run(BIN / "llama-quantize", "--allow-requantize", model, path, kind)
+def requantized(model, kind, folder):
+    path = pathlib.Path(folder) / f"{kind}.gguf"
+    run(BIN / "llama-quantize", "--allow-requantize", model, path, kind)
     return path
 
 
 def rates_of_llama_cpp(model, threads):
-    def bench(*args):
-        return json.loads(run(BIN / "llama-bench", "-m", model, "-t", threads, "-r", 3, "-o", "json", *args))[0]["avg_ts"]
-    batch = run(BIN / "llama-batched-bench", "-m", model, "-t", threads, "-c", 2048, "-npp", 16, "-ntg", 32, "-npl", 8,
-                "--output-format", "jsonl")
-    batch = next(json.loads(line) for line in batch.splitlines() if line.startswith("{"))
-    return [bench("-p", 512, "-n", 0), bench("-p", 0, "-n", 128, "-d", 512), batch["speed_tg"]]
+    def one(*args):
+        result = json.loads(run(BIN / "llama-bench", "-m", model, "-t", threads, "-r", 3, "-o", "json", *args))
+        return max(result[0]["samples_ts"])
+
+    def batch():
+        out = run(BIN / "llama-batched-bench", "-m", model, "-t", threads, "-c", 2048, "-npp", 16, "-ntg", 32, "-npl", 8,
+                  "--output-format", "jsonl")
+        return next(json.loads(line) for line in out.splitlines() if line.startswith("{"))["speed_tg"]
+
+    return [one("-p", 512, "-n", 0), one("-p", 0, "-n", 128, "-d", 512), max(batch() for _ in range(3))]
 
 
 def rates_of_quantd(model, threads, scheme):
@@ -76,27 +83,17 @@ def rates_of_quantd(model, threads, scheme):
     return [float(x) for x in row.groups()], out.splitlines()[0]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, default=CACHE / "models/SmolLM2-135M-Instruct.Q4_1.gguf")
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    build()
+def measure(args, files):
     threads = len(os.sched_getaffinity(0))
-    cases = [(name, path, scheme)
-             for name, path, schemes in [("as it is", args.model, ["", DYNAMIC]),
-                                         ("Q4_0", requantized(args.model, "Q4_0"), ["", DYNAMIC]),
-                                         ("Q8_0", requantized(args.model, "Q8_0"), ["", DYNAMIC])]
-             for scheme in schemes]
-    theirs = {name: [] for name, _, _ in cases}
-    ours = {(name, scheme): [] for name, _, scheme in cases}
-    for round_number in range(args.rounds):
-        print(f"round {round_number + 1} of {args.rounds}", file=sys.stderr)
-        for name, path, scheme in cases:
-            if len(theirs[name]) == round_number:
-                theirs[name].append(rates_of_llama_cpp(path, threads))
-            rates, machine = rates_of_quantd(path, threads, scheme)
-            ours[name, scheme].append(rates)
+    theirs = {name: [] for name, _, _ in files}
+    ours = {(name, scheme): [] for name, _, schemes in files for scheme in schemes}
+    for number in range(args.rounds):
+        print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
+        for name, path, schemes in files:
+            theirs[name].append(rates_of_llama_cpp(path, threads))
+            for scheme in schemes:
+                rates, machine = rates_of_quantd(path, threads, scheme)
+                ours[name, scheme].append(rates)
     print(f"{args.model.name}, {threads} threads, {args.rounds} rounds in turns; quantd: {machine}")
     print("\n| File | Scheme here | " + " | ".join(f"{r}: llama.cpp | quantd | ratio" for r in RATES) + " |")
     print("|---|---|" + "---|" * (3 * len(RATES)))
@@ -107,6 +104,18 @@ def main():
             ratio = statistics.median(b / a for a, b in zip(peer, own))
             cells += [f"{statistics.median(peer):.0f}", f"{statistics.median(own):.0f}", f"{ratio:.2f}x"]
         print(f"| {name} | {'as the file is' if not scheme else f'`{scheme}`'} | {' | '.join(cells)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, default=CACHE / "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    build()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(args, [("as it is", args.model, ["", DYNAMIC]),
+                       ("Q4_0", requantized(args.model, "Q4_0", folder), ["", DYNAMIC]),
+                       ("Q8_0", requantized(args.model, "Q8_0", folder), ["", DYNAMIC])])
 
 
 if __name__ == "__main__":
