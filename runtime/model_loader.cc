@@ -46,6 +46,13 @@ struct Assembled {
   ModelParams* params = nullptr;  // owned by the model
 };
 
+// What the specification asks for cannot be had. `field` is of LoadSpec, here and in the API.
+template <typename... Parts>
+absl::Status SpecError(std::string_view field, const Parts&... what) {
+  return WithField(absl::InvalidArgumentError(absl::StrCat(ToAbsl(field), " ", what...)),
+                   absl::StrCat("spec.", ToAbsl(field)));
+}
+
 int64_t BlocksOf(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
 // InvalidArgument: not one block fits, or more than ids (int32) can name; so sums of bytes do not overflow.
@@ -57,48 +64,44 @@ absl::StatusOr<KvCacheConfig> CacheConfig(const LlamaConfig& model, int64_t max_
   if (spec.kv_cache_bytes == 0) config.blocks = std::min(config.blocks, BlocksOf(max_context) * spec.max_sequences);
   constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
   if (config.blocks >= 1 && config.blocks <= kMostBlocks) return config;
-  return WithReason(absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens,
-                                                            " tokens takes ", config.bytes_per_block(),
-                                                            ", expected 1 to ", kMostBlocks, " blocks")),
-                    "FIELD_INVALID");
+  return SpecError("kv_cache_bytes", bytes, ": one block of ", kKvBlockTokens, " tokens takes ",
+                   config.bytes_per_block(), ", expected 1 to ", kMostBlocks, " blocks");
 }
 
 absl::Status CheckSpec(const LoadSpec& spec) {
-  auto wrong = [](auto&&... what) { return absl::InvalidArgumentError(absl::StrCat(what...)); };
   if (spec.activations != DType::kF32 && spec.activations != DType::kBF16) {
-    return wrong("activations ", ToAbsl(Name(spec.activations)), ": expected f32 or bf16");
+    return SpecError("activations", ToAbsl(Name(spec.activations)), ": expected f32 or bf16");
   }
   if (spec.max_batch_tokens < 1 || spec.max_batch_tokens > 65536) {
-    return wrong("max_batch_tokens ", spec.max_batch_tokens, ": expected 1 to 65536");
+    return SpecError("max_batch_tokens", spec.max_batch_tokens, ": expected 1 to 65536");
   }
   if (spec.max_sequences < 1 || spec.max_sequences > 4096)
-    return wrong("max_sequences ", spec.max_sequences, ": expected 1 to 4096");
+    return SpecError("max_sequences", spec.max_sequences, ": expected 1 to 4096");
   if (spec.max_sequences > spec.max_batch_tokens) {
-    return wrong("max_sequences ", spec.max_sequences, ": more than max_batch_tokens ", spec.max_batch_tokens,
-                 ", and each running sequence takes a token of a step");
+    return SpecError("max_sequences", spec.max_sequences, ": more than max_batch_tokens ", spec.max_batch_tokens,
+                     ", and each running sequence takes a token of a step");
   }
-  if (spec.kv_cache_bytes < 0) return wrong("kv_cache_bytes ", spec.kv_cache_bytes, ": expected a positive number");
+  if (spec.kv_cache_bytes < 0) return SpecError("kv_cache_bytes", spec.kv_cache_bytes, ": expected a positive number");
   return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> MaxContext(const LlamaConfig& config, const LoadSpec& spec) {
   if (spec.max_context < 0 || spec.max_context > config.max_position) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_context ", spec.max_context, ": expected 2 to the model's ", config.max_position));
+    return SpecError("max_context", spec.max_context, ": expected 2 to the model's ", config.max_position);
   }
   const int64_t max_context = spec.max_context == 0 ? config.max_position : spec.max_context;
   if (max_context >= 2) return max_context;
-  return absl::InvalidArgumentError(
-      absl::StrCat("max_context ", max_context, ": expected at least 2, a token read and one written"));
+  constexpr char kWhy[] = ": expected at least 2, a token read and one written";
+  if (spec.max_context != 0) return SpecError("max_context", max_context, kWhy);
+  return absl::InvalidArgumentError(absl::StrCat("the model's max_context ", max_context, kWhy));
 }
 
 // A step's block tables are host and workspace memory: S times the longest sequence's blocks.
 absl::Status CheckBlockTables(const StepLimits& limits) {
   constexpr int64_t kMostEntries = int64_t{1} << 26;
   if (limits.max_blocks_per_sequence() <= kMostEntries / limits.max_sequences) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("max_context ", limits.max_context, " with max_sequences ",
-                                                 limits.max_sequences, ": block tables of more than ", kMostEntries,
-                                                 " entries; lower one of the two"));
+  return SpecError("max_context", limits.max_context, " with max_sequences ", limits.max_sequences,
+                   ": block tables of more than ", kMostEntries, " entries; lower one of the two");
 }
 
 // Loads weights and makes the cache. On failure `out` holds what was made so far: it must die on the device's thread.
@@ -113,6 +116,11 @@ absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backen
   const ContextLimits context{max_context, std::min(max_context, cache_config.blocks * kKvBlockTokens)};
   out.limits = {spec.max_batch_tokens, spec.max_sequences, context.positions};
   QD_RETURN_IF_ERROR(CheckBlockTables(out.limits));
+  if (spec.max_context > context.positions) {
+    return SpecError("max_context", spec.max_context, ": the KV cache holds ", context.positions, " tokens, ",
+                     cache_config.bytes_per_block(), " bytes for each ", kKvBlockTokens, "; raise kv_cache_bytes to ",
+                     BlocksOf(spec.max_context) * cache_config.bytes_per_block(), " or lower max_context");
+  }
   auto params = std::make_unique<ModelParams>();
   out.params = params.get();
   ParamLoader loader(*checkpoint.weights, recipe, backend, {MemoryComponent::kWeights, id}, spec.activations, hooks,
@@ -159,6 +167,7 @@ absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpe
   plan.kv_bytes_per_token = cache.bytes_per_token();
   plan.kv_blocks = cache.blocks;
   plan.max_context = dry.assembled.limits.max_context;
+  plan.model_context = dry.assembled.model->shape().max_context;
   plan.parameters = dry.assembled.params->parameters;
   plan.layers = dry.assembled.params->report;
   return plan;

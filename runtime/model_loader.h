@@ -23,7 +23,7 @@ struct LoadSpec {
   std::vector<std::pair<std::string, std::string>> rules;  // glob over layer names → scheme; first match wins
   KvFormat keys = KvFormat::kBF16, values = KvFormat::kBF16;
   DType activations = DType::kF32;  // f32 or bf16
-  int64_t max_context = 0;          // 0 = the model's
+  int64_t max_context = 0;          // InvalidArgument where the KV cache is smaller; 0 = the model's or what fits there
   int64_t kv_cache_bytes = 0;       // 0 = room for max_sequences at max_context, at most 1 GiB
   int64_t max_batch_tokens = 512;
   int64_t max_sequences = 16;
@@ -50,7 +50,10 @@ struct LoadedModel {
 // What a load on this backend kind would take. `use` equals, component by component, what the running model reports.
 struct MemoryPlan {
   MemoryUsage use;
-  int64_t kv_bytes_per_token = 0, kv_blocks = 0, max_context = 0, parameters = 0;
+  int64_t kv_bytes_per_token = 0, kv_blocks = 0, parameters = 0;
+  // What a sequence can have, and what the model would take: more where the KV cache is too small and the specification
+  // does not insist.
+  int64_t max_context = 0, model_context = 0;
   std::vector<LayerReport> layers;
 };
 

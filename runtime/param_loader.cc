@@ -265,7 +265,10 @@ absl::Status ParamLoader::Finish() {
       Fail(absl::DataLossError(absl::StrCat(info.name, ": the model does not use this tensor of the checkpoint")));
     }
   }
-  return status_;
+  QD_RETURN_IF_ERROR(status_);
+  std::vector<std::string> layers;
+  for (const LayerReport& line : params_.report) layers.push_back(line.name.substr(0, line.name.rfind(".weight")));
+  return recipe_.CheckRules(layers);
 }
 
 }  // namespace quantd

@@ -1,5 +1,8 @@
 #include "runtime/quant_recipe.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
@@ -70,6 +73,20 @@ QuantRecipe::Choice QuantRecipe::Choose(std::string_view layer, WeightRole role,
     return {int8, "tied table: int8 for int4"};
   }
   return Fit(default_, k, "default");
+}
+
+absl::Status QuantRecipe::CheckRules(const std::vector<std::string>& layers) const {
+  for (const auto& [pattern, scheme] : rules_) {
+    const bool matches =
+        std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) { return GlobMatch(pattern, layer); });
+    if (!matches) {
+      return WithField(absl::InvalidArgumentError(absl::StrCat("rules: pattern \"", pattern,
+                                                               "\" matches no layer of the model, whose last is ",
+                                                               layers.empty() ? "missing" : layers.back())),
+                       "spec.quantization.rules");
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace quantd

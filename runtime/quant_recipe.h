@@ -35,6 +35,9 @@ class QuantRecipe {
   // 32 that does is taken, else bf16, as int8_dynamic_activation_int8_weight does for K <= 16 (torchao's limit).
   Choice Choose(std::string_view layer, WeightRole role, int64_t k, const QuantScheme& stored) const;
 
+  // InvalidArgument: a rule that matches none of `layers`, which is a typing error.
+  absl::Status CheckRules(const std::vector<std::string>& layers) const;
+
  private:
   bool has_default_ = false;
   QuantScheme default_;

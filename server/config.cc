@@ -138,8 +138,11 @@ void ApplyModel(const YAML::Node& node, ServerOptions& options, Errors& errors) 
            errors);
   if (!values_given) model.spec.values = model.spec.keys;
   if (model.spec.path.empty()) errors.push_back(absl::StrCat(At(node), "models: path is missing"));
+  if (absl::Status status = CheckModelPath(model.spec.path); !status.ok()) {
+    errors.push_back(absl::StrCat(At(node), "path: ", status.message()));
+  }
   if (model.name.empty()) model.name = DefaultModelName(model.spec.path);
-  if (absl::Status status = CheckModelName(model.name); !status.ok()) {
+  if (absl::Status status = CheckModelName(model.name); !model.name.empty() && !status.ok()) {
     errors.push_back(absl::StrCat(At(node), "name: ", status.message()));
   }
   for (const ModelOptions& other : options.models) {

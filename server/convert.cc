@@ -44,8 +44,9 @@ absl::Status ParseSampling(const v1::Sampling& proto, const GenerationDefaults& 
   const int64_t top_k = proto.has_top_k() ? proto.top_k() : defaults.top_k;
   s.top_k = top_k >= vocab_size ? 0 : static_cast<int32_t>(top_k);
   QD_RETURN_IF_ERROR(CheckRange("sampling.temperature", s.temperature, 0, 100));
-  QD_RETURN_IF_ERROR(CheckRange("sampling.top_p", s.top_p, 0, 1));
-  if (s.top_p == 0) return Invalid("sampling.top_p", "is 0, expected more than 0 and at most 1");
+  if (!(s.top_p > 0 && s.top_p <= 1)) {
+    return Invalid("sampling.top_p", absl::StrCat("is ", s.top_p, ", expected more than 0 and at most 1"));
+  }
   QD_RETURN_IF_ERROR(CheckRange("sampling.min_p", s.min_p, 0, 1));
   if (proto.has_repetition_penalty() && proto.repetition_penalty() != 1) return NotBuilt("sampling.repetition_penalty");
   if (proto.has_presence_penalty() && proto.presence_penalty() != 0) return NotBuilt("sampling.presence_penalty");
@@ -240,6 +241,12 @@ absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_v
   return out;
 }
 
+absl::Status AtInput(const absl::Status& status, std::string_view field) {
+  if (!absl::IsInvalidArgument(status)) return status;
+  const std::string below = GetField(status);
+  return WithField(status, below.empty() ? std::string(field) : absl::StrCat(ToAbsl(field), ".", below));
+}
+
 int64_t EstimatePromptTokens(const v1::GenerateRequest& proto) {
   if (proto.has_tokens()) return proto.tokens().ids_size();
   const size_t bytes = proto.has_chat() ? proto.chat().ByteSizeLong() : proto.text().size();
@@ -304,6 +311,11 @@ std::string LayerPattern(const std::string& name) {
 }
 
 }  // namespace
+
+std::string ContextNote(int64_t held, int64_t wanted) {
+  return absl::StrCat("the KV cache holds ", held, " of the ", wanted,
+                      " tokens of the model's context; a larger --kv-cache-bytes holds more");
+}
 
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers) {
   struct Same {
@@ -418,6 +430,9 @@ void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_b
   proto.set_concurrent_at_max_context(U32(context_blocks > 0 ? plan.kv_blocks / context_blocks : 0));
   proto.set_explanation(absl::StrCat("needs ", need, " bytes; the budget is ", budget_bytes, " bytes, of which ",
                                      used_bytes, " are in use"));
+  if (plan.max_context < plan.model_context) {
+    absl::StrAppend(proto.mutable_explanation(), "; ", ContextNote(plan.max_context, plan.model_context));
+  }
   proto.set_kv_blocks(U64(plan.kv_blocks));
   proto.set_max_context(U32(plan.max_context));
   proto.set_parameters(U64(plan.parameters));

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -22,6 +24,7 @@
 #include "quantd/v1/control.grpc.pb.h"
 #include "quantd/v1/diffusion.grpc.pb.h"
 #include "server/active_requests.h"
+#include "server/bind_error.h"
 #include "server/convert.h"
 #include "server/generation_service.h"
 #include "server/health_service.h"
@@ -29,6 +32,7 @@
 #include "server/metrics.h"
 #include "server/models_service.h"
 #include "server/process_memory.h"
+#include "server/unparsable.h"
 #include "server/work_pool.h"
 
 namespace quantd {
@@ -36,6 +40,17 @@ namespace {
 
 // Prompts are bounded by the queues of their models too, texts to tokenize by kMaxTokenizeBytes each.
 constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPlans = 4;
+
+// gRPC's reflection library gives itself to every server of the process that links it; this takes it from one again.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins, [](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
+      return dynamic_cast<grpc::reflection::ProtoServerReflectionPlugin*>(plugin.get()) != nullptr;
+    });
+  }
+};
 
 class DaemonImpl final : public Daemon {
  public:
@@ -62,8 +77,7 @@ class DaemonImpl final : public Daemon {
     metrics_ = std::make_unique<Metrics>(registry_->device());
     QD_RETURN_IF_ERROR(StartHttp());
     QD_RETURN_IF_ERROR(StartGrpc());
-    // Each daemon has its own ready file (docs/operations.md): what stands there was left by one before.
-    if (!options_.ready_file.empty()) std::remove(options_.ready_file.c_str());
+    QD_RETURN_IF_ERROR(ClearReadyFile());
     for (const ModelOptions& model : options_.models) {
       health_.Set("model:" + model.name, /*serving=*/false);
       QD_RETURN_IF_ERROR(registry_->Load(model.name, model.spec, model.queue));
@@ -135,8 +149,13 @@ class DaemonImpl final : public Daemon {
     }
     health_.Set("quantd.v1.Models", /*serving=*/true);
 
-    if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
+    if (!options_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+    interceptors.push_back(MakeUnparsableInterceptors(
+        [this](const std::string& method, const absl::Status& status) { OnUnparsable(method, status); }));
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.AddListeningPort(ToString(options_.listen), grpc::InsecureServerCredentials(), &grpc_port_);
     // A second daemon on the same port would get half of the connections instead of an error.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -152,11 +171,17 @@ class DaemonImpl final : public Daemon {
     builder.RegisterService(&control_);
     builder.RegisterService(&health_);
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || grpc_port_ == 0) {
-      return WithReason(absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(options_.listen))),
-                        "BIND_FAILED");
-    }
+    if (server_ == nullptr || grpc_port_ == 0) return BindError(options_.listen);
     return absl::OkStatus();
+  }
+
+  // A request is counted and logged whatever becomes of it.
+  void OnUnparsable(const std::string& method, const absl::Status& status) {
+    if (!method.starts_with("/quantd.v1.Generation/Generate")) return;  // or GenerateStream
+    LlmRequest request;
+    request.id = NewRequestId();
+    request.arrival = Now();
+    metrics_->OnUnrouted(request, status);
   }
 
   // Waits until every call is done; those that still run at the deadline are cancelled, which their engines hear.
@@ -180,18 +205,33 @@ class DaemonImpl final : public Daemon {
                         ToString({options_.metrics_listen.host, http_->port()}), "\",\"pid\":", getpid(), "}\n");
   }
 
+  std::string TemporaryReadyFile() const { return absl::StrCat(options_.ready_file, ".", getpid()); }
+  absl::Status CannotWriteReadyFile() const {
+    return WithField(absl::InvalidArgumentError(
+                         absl::StrCat("cannot write the ready file ", options_.ready_file, ": ", std::strerror(errno))),
+                     "ready_file");
+  }
+
+  // Each daemon has its own (docs/operations.md): what stands there was left by one before. That it cannot be written
+  // is found before the models are loaded.
+  absl::Status ClearReadyFile() {
+    if (options_.ready_file.empty()) return absl::OkStatus();
+    if (!std::ofstream(TemporaryReadyFile())) return CannotWriteReadyFile();
+    std::remove(TemporaryReadyFile().c_str());
+    std::remove(options_.ready_file.c_str());
+    return absl::OkStatus();
+  }
+
   // Whole or not at all, so that who waits for it never reads a half.
   absl::Status WriteReadyFile() {
     if (options_.ready_file.empty()) return absl::OkStatus();
-    const std::string temporary = absl::StrCat(options_.ready_file, ".", getpid());
-    std::ofstream file(temporary);
+    std::ofstream file(TemporaryReadyFile());
     file << ReadyText();
     file.close();
-    if (!file || std::rename(temporary.c_str(), options_.ready_file.c_str()) != 0) {
-      std::remove(temporary.c_str());
-      return absl::UnavailableError(absl::StrCat("cannot write the ready file ", options_.ready_file));
-    }
-    return absl::OkStatus();
+    if (file && std::rename(TemporaryReadyFile().c_str(), options_.ready_file.c_str()) == 0) return absl::OkStatus();
+    const absl::Status status = CannotWriteReadyFile();
+    std::remove(TemporaryReadyFile().c_str());
+    return status;
   }
 
   const ServerOptions options_;
@@ -236,6 +276,10 @@ void LogModel(const ModelInfo& info) {
                        ", kv_cache ", bytes(MemoryComponent::kKvCache), ", workspace ",
                        bytes(MemoryComponent::kWorkspace), "; max_context ",
                        info.limits.has_value() ? info.limits->max_sequence_tokens() : 0));
+  if (info.limits.has_value() && info.limits->max_sequence_tokens() < info.limits->max_context) {
+    LogWarning(absl::StrCat("model ", info.name, ": ",
+                            ContextNote(info.limits->max_sequence_tokens(), info.limits->max_context)));
+  }
   for (const std::string& line : Fallbacks(info.layers))
     LogWarning(absl::StrCat("model ", info.name, ": fallback: ", line));
 }

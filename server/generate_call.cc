@@ -32,13 +32,15 @@ absl::Status GoneError(bool expired) {
 
 }  // namespace
 
+std::string NewRequestId() { return absl::StrCat("r-", absl::Hex(Random64(), absl::kZeroPad16)); }
+
 GenerateCall::GenerateCall(const GenerateDeps& deps, EventWriter& writer, const v1::RequestOptions& options,
                            TimePoint arrival, std::optional<TimePoint> deadline)
     : deps_(deps), writer_(writer) {
   record_.arrival = arrival;
   record_.deadline = deadline;
   options_status_ = ParseOptions(options, record_);
-  if (record_.id.empty()) record_.id = absl::StrCat("r-", absl::Hex(Random64(), absl::kZeroPad16));
+  if (record_.id.empty()) record_.id = NewRequestId();
 }
 
 void GenerateCall::Start(const v1::GenerateRequest& proto) {
@@ -103,9 +105,7 @@ absl::Status GenerateCall::EncodePrompt() {
       is_text ? handle_->codec().EncodeText(std::move(std::get<std::string>(parsed_.input)), parsed_.text_options)
               : handle_->codec().EncodeChat(std::move(std::get<ChatTemplateInput>(parsed_.input)));
   const char* field = is_text ? "text" : "chat";
-  if (!encoded.ok()) {
-    return absl::IsInvalidArgument(encoded.status()) ? WithField(encoded.status(), field) : encoded.status();
-  }
+  if (!encoded.ok()) return AtInput(encoded.status(), field);
   if (encoded->ids.empty()) {
     return WithField(absl::InvalidArgumentError(absl::StrCat(field, ": gives no token, expected at least one")), field);
   }

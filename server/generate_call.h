@@ -19,6 +19,9 @@
 
 namespace quantd {
 
+// An id for a request that brought none: "r-" and 16 hexadecimal digits.
+std::string NewRequestId();
+
 // Where a request's events go: a stream's outbox, or the response of a unary call.
 class EventWriter {
  public:

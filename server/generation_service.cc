@@ -132,8 +132,7 @@ absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& reques
   } else {
     return WithField(absl::InvalidArgumentError("input: is missing: give text or chat"), "input");
   }
-  if (absl::IsInvalidArgument(encoded.status())) return WithField(encoded.status(), field);
-  QD_RETURN_IF_ERROR(encoded.status());
+  if (!encoded.ok()) return AtInput(encoded.status(), field);
   response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
   response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
   response.set_rendered(std::move(encoded->rendered));

@@ -10,8 +10,7 @@
 
 #include <httplib.h>
 
-#include "base/error.h"
-#include "base/strings.h"
+#include "server/bind_error.h"
 #include "server/request_reader.h"
 #include "server/work_pool.h"
 
@@ -128,10 +127,7 @@ class HttplibEndpoint final : public HttpEndpoint {
 
   absl::Status Bind(const std::string& host, int port) {
     port_ = port == 0 ? server_.bind_to_any_port(host) : (server_.bind_to_port(host, port) ? port : -1);
-    if (port_ <= 0) {
-      return WithReason(absl::UnavailableError(absl::StrCat("cannot listen on ", host, ":", port, " for metrics")),
-                        "BIND_FAILED");
-    }
+    if (port_ <= 0) return BindError({host, port});
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     while (!server_.is_running()) std::this_thread::yield();  // stop() before that would be lost
     return absl::OkStatus();

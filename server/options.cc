@@ -12,6 +12,8 @@
 #include <absl/strings/str_cat.h>
 
 #include "base/strings.h"
+#include "runtime/printable.h"
+#include "runtime/utf8.h"
 
 namespace quantd {
 namespace {
@@ -74,7 +76,7 @@ absl::StatusOr<int64_t> ParseBytes(std::string_view text) {
                                             {"MB", 1e6},
                                             {"GB", 1e9},
                                             {"TB", 1e12}});
-  if (!(bytes >= 0 && bytes < 9e18)) return Bad("size", text, "bytes such as 67108864, 64MiB or 1.5GB");
+  if (!(bytes >= 1 && bytes < 9e18)) return Bad("size", text, "bytes such as 67108864, 64MiB or 1.5GB");
   return static_cast<int64_t>(std::llround(bytes));
 }
 
@@ -125,6 +127,12 @@ std::string DefaultModelName(const std::string& path) {
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '_' && c != '.') c = '-';
   }
   return name.substr(0, 64);
+}
+
+absl::Status CheckModelPath(std::string_view path) {
+  const std::optional<size_t> bad = FindInvalidUtf8(path);
+  if (!bad.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the path ", Printable(path), " is no UTF-8 at byte ", *bad));
 }
 
 absl::Status CheckModelName(std::string_view name) {

@@ -47,7 +47,7 @@ struct ServerOptions {
 // "127.0.0.1:8001", "[::1]:8001", "localhost:0". InvalidArgument.
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 std::string ToString(const HostPort& address);
-// "64MiB", "1.5GB", "4096": bytes, at least 0. InvalidArgument.
+// "64MiB", "1.5GB", "4096": bytes, at least 1. InvalidArgument.
 absl::StatusOr<int64_t> ParseBytes(std::string_view text);
 std::string FormatBytes(int64_t bytes);  // "97.3 MiB"
 // "30s", "500ms", "2m", "1.5" (seconds). InvalidArgument.
@@ -59,6 +59,8 @@ absl::StatusOr<std::string> ParseBackend(std::string_view text);
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text);
 // A model's name where none was given: the last part of its path, without ".gguf".
 std::string DefaultModelName(const std::string& path);
+// InvalidArgument: no UTF-8, which a message of the API cannot hold.
+absl::Status CheckModelPath(std::string_view path);
 // Letters, digits, '-', '_', '.', up to 64 of them: a name is part of a metric's label and of a health service's name.
 absl::Status CheckModelName(std::string_view name);
 

@@ -1,5 +1,6 @@
 #include "runtime/chat_template/chat_template.h"
 
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/chat_template/evaluator.h"
@@ -32,15 +33,17 @@ class Object {
   DictBuilder builder_;
 };
 
+// InvalidArgument with the field `where`, a path below the proto's Chat, for what is no JSON object.
 absl::StatusOr<Value> ParseObject(Run& run, std::string_view json, const std::string& where) {
   absl::StatusOr<Value> value = ParseJson(run, json);
   if (!value.ok()) {
     if (!run.ok()) return run.status();
-    return absl::InvalidArgumentError(absl::StrCat(where, ": ", value.status().message()));
+    return WithField(absl::InvalidArgumentError(absl::StrCat(where, ": ", value.status().message())), where);
   }
   if (value->dict() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, ": a JSON ", ToAbsl(TypeName(*value)), ", expected an object"));
+    return WithField(
+        absl::InvalidArgumentError(absl::StrCat(where, ": a JSON ", ToAbsl(TypeName(*value)), ", expected an object")),
+        where);
   }
   return value;
 }
@@ -51,7 +54,7 @@ absl::StatusOr<Value> MakeMessage(Run& run, const ChatMessage& message, std::str
   if (!message.tool_calls.empty()) {
     std::vector<Value> calls;
     for (const ChatToolCall& call : message.tool_calls) {
-      std::string where = absl::StrCat("messages[", index, "].tool_calls[", calls.size(), "].arguments");
+      std::string where = absl::StrCat("messages[", index, "].tool_calls[", calls.size(), "].arguments_json");
       std::string_view json = call.arguments_json.empty() ? std::string_view("{}") : call.arguments_json;
       QD_ASSIGN_OR_RETURN(Value arguments, ParseObject(run, json, where));
       Value function = Object(run).Set("name", Data(call.name)).Set("arguments", std::move(arguments)).Build();
@@ -69,7 +72,8 @@ absl::StatusOr<Value> MakeMessage(Run& run, const ChatMessage& message, std::str
 absl::StatusOr<Value> MakeTool(Run& run, const ChatTool& tool, size_t index) {
   std::string_view schema = tool.parameters_json_schema;
   if (schema.empty()) schema = R"({"type": "object", "properties": {}})";
-  QD_ASSIGN_OR_RETURN(Value parameters, ParseObject(run, schema, absl::StrCat("tools[", index, "].parameters")));
+  QD_ASSIGN_OR_RETURN(Value parameters,
+                      ParseObject(run, schema, absl::StrCat("tools[", index, "].parameters_json_schema")));
   Value function = Object(run)
                        .Set("name", Data(tool.name))
                        .Set("description", Data(tool.description))

@@ -13,6 +13,8 @@
 namespace quantd {
 namespace {
 
+constexpr char kHelp[] = "Ctrl-C stops an answer, /clear begins anew, /quit or Ctrl-D ends, /help says this.\n";
+
 struct ChatFlags {
   ClientFlags client;
   SamplingFlags sampling;
@@ -28,6 +30,11 @@ int Ask(v1::Generation::Stub& stub, v1::GenerateRequest& request, const std::str
   v1::ChatMessage& user = *chat.add_messages();
   user.set_role("user");
   user.set_content(message);
+  if (absl::Status status = CheckTexts(request); !status.ok()) {
+    chat.mutable_messages()->RemoveLast();
+    PrintUsageError(status);
+    return kExitUsage;
+  }
   const Answer answer = Stream(stub, request, WriteOut);
   if (answer.status.ok() || !answer.text.empty()) WriteOut("\n");
   if (!answer.status.ok()) {
@@ -53,12 +60,21 @@ int Converse(const ClientFlags& client, const std::shared_ptr<grpc::Channel>& ch
       PrintError(status, client.address);
       return kExitRuntime;
     }
-    std::fputs("Ctrl-C stops an answer, /quit or Ctrl-D ends.\n", stderr);
+    std::fputs(kHelp, stderr);
   }
   auto stub = v1::Generation::NewStub(channel);
+  const int first = request.chat().messages_size();  // after the system message
   for (std::string line; terminal && std::fputs("> ", stderr), std::getline(std::cin, line);) {
     if (line == "/quit") break;
     if (line.empty()) continue;
+    if (terminal && line == "/help") {
+      std::fputs(kHelp, stderr);
+      continue;
+    }
+    if (terminal && line == "/clear") {
+      request.mutable_chat()->mutable_messages()->DeleteSubrange(first, request.chat().messages_size() - first);
+      continue;
+    }
     if (const int code = Ask(*stub, request, line, client.address); code != kExitOk && !terminal) return code;
   }
   return kExitOk;

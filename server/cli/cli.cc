@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -11,6 +12,9 @@
 #include <CLI/CLI.hpp>
 
 #include "base/clock.h"
+#include "base/error.h"
+#include "server/config.h"
+#include "server/library_logs.h"
 #include "server/status.h"
 #include "server/version.h"
 
@@ -23,6 +27,20 @@ void PrintError(const std::string& code, const std::string& reason, const std::s
                message.empty() ? "(no message)" : message.c_str());
 }
 
+// Says so, with the command that was probably meant.
+bool IsUnknownCommand(const CLI::App& app, const std::string& word) {
+  if (word.empty() || word[0] == '-') return false;
+  std::vector<std::string_view> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  if (std::find(names.begin(), names.end(), word) != names.end()) return false;
+  const std::string near(Nearest(word, names));
+  std::fprintf(stderr, "error: unknown command \"%s\"%s\nRun with --help for more information.\n", word.c_str(),
+               near.empty() ? "" : ("; did you mean \"" + near + "\"?").c_str());
+  return true;
+}
+
 void PrintWriteError() { std::fprintf(stderr, "error: cannot write to standard output: %s\n", std::strerror(errno)); }
 
 }  // namespace
@@ -33,8 +51,9 @@ int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kResourceExhausted:
       return kExitResources;
+    case absl::StatusCode::kInvalidArgument:  // a setting of ours, or a model that makes no sense
+      return GetField(status).empty() ? kExitModel : kExitConfig;
     case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kDataLoss:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kFailedPrecondition:
@@ -46,6 +65,10 @@ int ExitCodeOf(const absl::Status& status) {
 
 void PrintError(const absl::Status& status) {
   PrintError(CodeName(status.code()), ReasonOf(status), std::string(status.message()));
+}
+
+void PrintUsageError(const absl::Status& status) {
+  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
 }
 
 void PrintError(const grpc::Status& status, const std::string& address) {
@@ -66,9 +89,10 @@ void WriteOut(std::string_view text) {
 int Main(int argc, char** argv) {
   // Whoever started this may ignore it. A closed pipe ends a client command, and with it what the daemon does for it.
   std::signal(SIGPIPE, SIG_DFL);
+  TakeLibraryLogs();
   CLI::App app{"quantd serves quantized language models over gRPC.", "quantd"};
   app.require_subcommand(1);
-  app.set_version_flag("--version", std::string(Version()));
+  app.set_version_flag("-V,--version", std::string(Version()));
   app.footer(
       "Examples:\n"
       "  quantd serve --model ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
@@ -84,10 +108,11 @@ int Main(int argc, char** argv) {
   AddModels(app, exit_code);
   AddPlan(app, exit_code);
   AddVersion(app, exit_code);
+  if (argc > 1 && IsUnknownCommand(app, argv[1])) return kExitUsage;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {  // also what --help and --version throw
-    return app.exit(e) == 0 ? kExitOk : kExitUsage;
+    exit_code = app.exit(e) == 0 ? kExitOk : kExitUsage;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
     return kExitRuntime;

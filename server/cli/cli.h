@@ -36,6 +36,7 @@ void AddVersion(CLI::App& app, int& exit_code);
 int ExitCodeOf(const absl::Status& status);
 // "error: CODE REASON: message" and what else helps, on standard error; no reason where it only repeats the code.
 void PrintError(const absl::Status& status);
+void PrintUsageError(const absl::Status& status);                         // "error: message"
 void PrintError(const grpc::Status& status, const std::string& address);  // of the daemon that was asked
 // Writes to standard output at once. Ends the process where that fails: what nobody reads need not be computed, and the
 // daemon cancels the request of a client that is gone.

@@ -6,11 +6,16 @@
 #include <thread>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/numbers.h>
 
 #include <CLI/CLI.hpp>
 
 #include "base/clock.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "runtime/utf8.h"
 #include "server/cli/cli.h"
+#include "server/options.h"
 
 namespace quantd {
 namespace {
@@ -45,26 +50,46 @@ class CancelOnInterrupt {
   std::jthread thread_;
 };
 
+// What CLI11 wants of a check: nothing where all is well.
+std::string Complaint(const absl::Status& status) { return std::string(status.message()); }
+
+bool IsLoopback(std::string_view host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
+absl::Status CheckUtf8(std::string_view what, std::string_view text) {
+  const std::optional<size_t> bad = FindInvalidUtf8(text);
+  if (!bad.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), " is no UTF-8 text, at byte ", *bad));
+}
+
 }  // namespace
 
 void ClientFlags::AddTo(CLI::App& app) {
-  app.add_option("--address", address, "gRPC address of the daemon; default 127.0.0.1:8001")->type_name("HOST:PORT");
+  app.add_option("--address", address, "gRPC address of the daemon; default 127.0.0.1:8001")
+      ->type_name("HOST:PORT")
+      ->check([](const std::string& text) { return Complaint(ParseHostPort(text).status()); });
   app.add_option("--model", model, "May be left out where one model is loaded")->type_name("NAME");
 }
 
 std::shared_ptr<grpc::Channel> ClientFlags::Connect() const {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
+  if (IsLoopback(ParseHostPort(address)->host)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 void SamplingFlags::AddTo(CLI::App& app) {
   app.add_option("--max-tokens", max_tokens, "Default: as many as the context holds");
-  app.add_option("--temperature", temperature, "0 = greedy; default: the model's");
-  app.add_option("--top-k", top_k, "0 = off; default: the model's");
-  app.add_option("--top-p", top_p, "1 = off; default: the model's");
-  app.add_option("--min-p", min_p, "0 = off; default: the model's");
-  app.add_option("--seed", seed, "Default: the server picks one");
+  app.add_option("--temperature", temperature,
+                 "0 = greedy; default: as the model's generation_config.json\nsays, greedy without one (every GGUF)");
+  app.add_option("--top-k", top_k, "0 = off; default: the model's, else off");
+  app.add_option("--top-p", top_p, "1 = off; default: the model's, else off");
+  app.add_option("--min-p", min_p, "0 = off; default: the model's, else off");
+  app.add_option("--seed", seed, "Of sampling, with a temperature over 0; default: the server picks one")
+      ->check([](const std::string& text) {
+        uint64_t value = 0;
+        const bool ok = absl::SimpleAtoi(text, &value) && text.find('-') == std::string::npos;
+        return ok ? std::string() : text + " is no whole number from 0 to 18446744073709551615";
+      });
   app.add_option("--stop", stop, "Text at which the answer ends (repeatable)")
       ->type_name("TEXT")
       ->allow_extra_args(false);  // the word after its text is the message
@@ -79,6 +104,16 @@ void SamplingFlags::Apply(v1::GenerateRequest& request) const {
   if (seed.has_value()) s.set_seed(*seed);
   if (max_tokens.has_value()) request.mutable_stopping()->set_max_new_tokens(*max_tokens);
   request.mutable_stopping()->mutable_stop()->Add(stop.begin(), stop.end());
+}
+
+absl::Status CheckTexts(const v1::GenerateRequest& request) {
+  QD_RETURN_IF_ERROR(CheckUtf8("--model", request.model()));
+  QD_RETURN_IF_ERROR(CheckUtf8("the prompt", request.text()));
+  for (const v1::ChatMessage& m : request.chat().messages()) {
+    QD_RETURN_IF_ERROR(CheckUtf8(absl::StrCat("the ", m.role(), " message"), m.content()));
+  }
+  for (const std::string& text : request.stopping().stop()) QD_RETURN_IF_ERROR(CheckUtf8("--stop", text));
+  return absl::OkStatus();
 }
 
 Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
@@ -113,7 +148,6 @@ Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
     }
   }
   answer.status = reader->Finish();
-  answer.seconds = ToSeconds(Now() - start);
   answer.interrupted = cancel.interrupted() && answer.status.error_code() == grpc::StatusCode::CANCELLED;
   return answer;
 }
@@ -129,16 +163,19 @@ int ReportFailure(const Answer& answer, const std::string& address) {
 
 void PrintSpeed(const Answer& answer) {
   const uint32_t tokens = answer.finished.usage().new_tokens();
-  // Tokens after the first over the time since it.
-  const double decode = answer.seconds - answer.first_text_seconds;
+  // Tokens after the first over the time since it, as the daemon saw them.
+  const v1::Timing& timing = answer.finished.timing();
+  const double decode = Seconds(timing.total()) - Seconds(timing.first_output());
   std::fprintf(stderr, "%u prompt tokens (%u cached), %u tokens", answer.prompt.prompt_tokens(),
                answer.prompt.cached_tokens(), tokens);
-  if (tokens > 1 && answer.first_text_seconds >= 0 && decode > 0) {
+  if (tokens > 1 && decode > 0) {
     std::fprintf(stderr, ", %.1f tokens/s", (tokens - 1) / decode);
   }
   if (answer.first_text_seconds >= 0) std::fprintf(stderr, ", first text after %.3f s", answer.first_text_seconds);
   std::fprintf(stderr, ", ended by %s\n", FinishName(answer.end.reason()).c_str());
 }
+
+double Seconds(const google::protobuf::Duration& d) { return static_cast<double>(d.seconds()) + d.nanos() * 1e-9; }
 
 std::string FinishName(v1::FinishReason reason) {
   std::string name = v1::FinishReason_Name(reason);

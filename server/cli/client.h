@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <absl/status/status.h>
 #include <grpcpp/grpcpp.h>
 
 #include "quantd/v1/generation.grpc.pb.h"
@@ -40,9 +41,10 @@ struct Answer {
   v1::PromptInfo prompt;
   v1::OutputEnd end;
   v1::Finished finished;
-  double seconds = 0;              // from the call to its end, as this client saw it
   double first_text_seconds = -1;  // to the first text; -1: none came
 };
+// InvalidArgument: a text of the request is no UTF-8, which no message can hold.
+absl::Status CheckTexts(const v1::GenerateRequest& request);
 // Calls `on_text` as text arrives. Ctrl-C cancels the request. Blocks; one at a time.
 Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
               const std::function<void(const std::string&)>& on_text);
@@ -50,6 +52,7 @@ Answer Stream(v1::Generation::Stub& stub, const v1::GenerateRequest& request,
 int ReportFailure(const Answer& answer, const std::string& address);
 // "12 tokens, 45.1 tokens/s, first token after 0.03 s" on standard error.
 void PrintSpeed(const Answer& answer);
+double Seconds(const google::protobuf::Duration& d);
 std::string FinishName(v1::FinishReason reason);  // "eos", "max_tokens", …
 
 }  // namespace quantd

@@ -23,16 +23,13 @@ struct GenerateFlags {
 
 absl::StatusOr<std::string> ReadPrompt(const GenerateFlags& f) {
   if (f.prompt.has_value()) return *f.prompt;
-  if (f.prompt_file.has_value()) return ReadTextFile(*f.prompt_file);
+  if (f.prompt_file.has_value() && *f.prompt_file != "-") return ReadTextFile(*f.prompt_file);
   if (isatty(0) != 0) std::fputs("reading the prompt from standard input; Ctrl-D ends it\n", stderr);
   return ReadText(stdin, "standard input");
 }
 
 std::string ToJson(const Answer& a) {
   const v1::Timing& t = a.finished.timing();
-  const auto seconds = [](const google::protobuf::Duration& d) {
-    return static_cast<double>(d.seconds()) + d.nanos() * 1e-9;
-  };
   const nlohmann::json json = {{"request_id", a.accepted.request_id()},
                                {"model", a.accepted.model()},
                                {"seed", a.accepted.seed()},
@@ -43,10 +40,10 @@ std::string ToJson(const Answer& a) {
                                  {"cached_tokens", a.finished.usage().cached_tokens()},
                                  {"new_tokens", a.finished.usage().new_tokens()}}},
                                {"timing",
-                                {{"queued_seconds", seconds(t.queued())},
-                                 {"prefill_seconds", seconds(t.prefill())},
-                                 {"first_output_seconds", seconds(t.first_output())},
-                                 {"total_seconds", seconds(t.total())},
+                                {{"queued_seconds", Seconds(t.queued())},
+                                 {"prefill_seconds", Seconds(t.prefill())},
+                                 {"first_output_seconds", Seconds(t.first_output())},
+                                 {"total_seconds", Seconds(t.total())},
                                  {"preemptions", t.preemptions()}}}};
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -54,7 +51,7 @@ std::string ToJson(const Answer& a) {
 int Run(const GenerateFlags& f) {
   absl::StatusOr<std::string> prompt = ReadPrompt(f);
   if (!prompt.ok()) {
-    std::fprintf(stderr, "error: %s\n", std::string(prompt.status().message()).c_str());
+    PrintUsageError(prompt.status());
     return kExitUsage;
   }
   v1::GenerateRequest request;
@@ -62,6 +59,10 @@ int Run(const GenerateFlags& f) {
   request.set_text(*std::move(prompt));
   request.set_parse_special(f.parse_special);
   f.sampling.Apply(request);
+  if (absl::Status status = CheckTexts(request); !status.ok()) {
+    PrintUsageError(status);
+    return kExitUsage;
+  }
   auto stub = v1::Generation::NewStub(f.client.Connect());
   const bool json = f.output == "json";
   const Answer answer = Stream(*stub, request, [json](const std::string& text) {
@@ -86,7 +87,7 @@ void AddGenerate(CLI::App& app, int& exit_code) {
   CLI::Option* prompt =
       command->add_option("prompt,--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
           ->type_name("TEXT");
-  command->add_option("--prompt-file", f->prompt_file, "A file that holds the text")
+  command->add_option("--prompt-file", f->prompt_file, "A file that holds the text; - is standard input")
       ->type_name("FILE")
       ->excludes(prompt);
   command->add_flag("--parse-special", f->parse_special, "Special tokens written in the prompt are recognised");
@@ -96,7 +97,7 @@ void AddGenerate(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  quantd generate 'Once upon a time' --max-tokens 64 --temperature 0\n"
       "  quantd generate --prompt-file prompt.txt --stop '###'\n"
-      "  quantd generate -o json --seed 7 < prompt.txt");
+      "  quantd generate -o json --temperature 0.8 --seed 7 < prompt.txt");
   command->callback([f, &exit_code] { exit_code = Run(*f); });
 }
 

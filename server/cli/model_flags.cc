@@ -1,9 +1,13 @@
 #include "server/cli/model_flags.h"
 
+#include <cstdio>
+
 #include <CLI/CLI.hpp>
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/cli/cli.h"
+#include "server/config.h"
 
 namespace quantd {
 
@@ -74,6 +78,7 @@ absl::Status ModelFlags::Apply(ServerOptions& options) const {
     ModelOptions model;
     model.spec.path = named ? text.substr(equals + 1) : text;
     model.name = named ? text.substr(0, equals) : DefaultModelName(text);
+    QD_RETURN_IF_ERROR(CheckModelPath(model.spec.path));
     QD_RETURN_IF_ERROR(CheckModelName(model.name));
     for (const ModelOptions& other : options.models) {
       if (other.name == model.name) {
@@ -89,6 +94,25 @@ absl::Status ModelFlags::Apply(ServerOptions& options) const {
   QD_RETURN_IF_ERROR(SetInteger(threads, "--threads", 0, 1024, n));
   options.registry.backend_options.threads = static_cast<int>(n);
   return absl::OkStatus();
+}
+
+int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions& options) {
+  if (!config.empty()) {
+    const std::vector<std::string> errors = ReadConfig(config, options);
+    for (const std::string& error : errors) std::fprintf(stderr, "%s\n", error.c_str());
+    if (!errors.empty()) return kExitConfig;
+  }
+  if (absl::Status status = flags.Apply(options); !status.ok()) {
+    PrintUsageError(status);
+    return kExitUsage;
+  }
+  if (!options.models.empty()) return kExitOk;
+  if (config.empty()) {
+    std::fputs("error: no model: give --model PATH or a --config with models\n", stderr);
+    return kExitUsage;
+  }
+  std::fprintf(stderr, "%s: names no models, and no --model is given\n", config.c_str());
+  return kExitConfig;
 }
 
 }  // namespace quantd

@@ -28,6 +28,10 @@ struct ModelFlags {
   absl::Status Apply(ServerOptions& options) const;
 };
 
+// Fills `options` with what the file says ("" is none) and the flags over it. Gives an exit code, having said why on
+// standard error where it is not kExitOk: a file with errors, a bad flag, no model.
+int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions& options);
+
 // Sets `field` to what `parse` makes of a flag's text, where it was given; names the flag in what `parse` complains of.
 template <typename T, typename Parse>
 absl::Status SetFrom(const std::optional<std::string>& text, const char* flag, Parse parse, T& field) {

@@ -14,6 +14,7 @@ namespace quantd {
 namespace {
 
 struct PlanFlags {
+  std::string config;
   ModelFlags model;
   std::string output = "text";
   bool verbose = false;
@@ -21,7 +22,8 @@ struct PlanFlags {
 
 std::string Shape(const LayerReport& layer) { return absl::StrCat(layer.n, "x", layer.k); }
 
-void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto, bool verbose) {
+void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto, int64_t taken,
+               bool verbose) {
   std::printf("%s: %s\n", model.name.c_str(), model.spec.path.c_str());
   Table table({"COMPONENT", "BYTES", ""});
   for (int c = 0; c < kNumMemoryComponents; ++c) {
@@ -30,12 +32,16 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
   }
   table.Add({"total", std::to_string(plan.use.total()), FormatBytes(plan.use.total())});
   table.Add({"budget", std::to_string(proto.budget_bytes()), FormatBytes(static_cast<int64_t>(proto.budget_bytes()))});
+  if (taken > 0) table.Add({"taken by the models above", std::to_string(taken), FormatBytes(taken)});
   std::fputs(table.Text().c_str(), stdout);
   std::printf("%s; %lld parameters; %s of KV cache a token; %llu tokens cached at most, %u sequence%s at %lld tokens\n",
               proto.fits() ? "fits" : "DOES NOT FIT", static_cast<long long>(plan.parameters),
               FormatBytes(plan.kv_bytes_per_token).c_str(), static_cast<unsigned long long>(proto.max_cached_tokens()),
               proto.concurrent_at_max_context(), proto.concurrent_at_max_context() == 1 ? "" : "s",
               static_cast<long long>(plan.max_context));
+  if (plan.max_context < plan.model_context) {
+    std::printf("%s\n", ContextNote(plan.max_context, plan.model_context).c_str());
+  }
   for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
   if (!verbose) return;
   Table layers({"LAYER", "SHAPE", "SCHEME", "BYTES", "OF BF16", "KERNEL", "REASON"});
@@ -70,6 +76,7 @@ nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v
           {"kv_bytes_per_token", plan.kv_bytes_per_token},
           {"kv_blocks", plan.kv_blocks},
           {"max_context", plan.max_context},
+          {"model_context", plan.model_context},
           {"max_cached_tokens", proto.max_cached_tokens()},
           {"concurrent_at_max_context", proto.concurrent_at_max_context()},
           {"parameters", plan.parameters},
@@ -79,12 +86,7 @@ nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v
 
 int Run(const PlanFlags& f) {
   ServerOptions options;
-  absl::Status status = f.model.Apply(options);
-  if (status.ok() && options.models.empty()) status = absl::InvalidArgumentError("no model: give --model PATH");
-  if (!status.ok()) {
-    std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
-    return kExitUsage;
-  }
+  if (const int code = ReadModels(f.config, f.model, options); code != kExitOk) return code;
   ModelRegistry::Hooks hooks;
   hooks.make_observer = [](const std::string&) { return nullptr; };  // nothing is loaded
   hooks.on_change = [](const ModelInfo&) {};
@@ -104,13 +106,13 @@ int Run(const PlanFlags& f) {
     }
     v1::MemoryPlan proto;
     FillMemoryPlan(*plan, (*registry)->memory_budget_bytes(), planned, proto);
-    planned += plan->use.total();
     fits = fits && proto.fits();
     if (f.output == "json") {
       all.push_back(ToJson(model, *plan, proto));
     } else {
-      PrintText(model, *plan, proto, f.verbose);
+      PrintText(model, *plan, proto, planned, f.verbose);
     }
+    planned += plan->use.total();
   }
   if (f.output == "json") std::puts(all.dump(2).c_str());
   return fits ? kExitOk : kExitResources;
@@ -121,6 +123,7 @@ int Run(const PlanFlags& f) {
 void AddPlan(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("plan", "Say what a load would take, without loading");
   auto f = std::make_shared<PlanFlags>();
+  command->add_option("--config", f->config, "YAML file of quantd serve; flags override it")->type_name("FILE");
   f->model.AddTo(*command, /*for_serving=*/false);
   command->add_flag("-v,--verbose", f->verbose, "Every layer: scheme, bytes, kernel, reason");
   command->add_option("-o,--output", f->output, "text or json, which is an array of one object a model")
@@ -128,7 +131,8 @@ void AddPlan(CLI::App& app, int& exit_code) {
   command->footer(
       "Examples:\n"
       "  quantd plan --model ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
-      "  quantd plan --model ./SmolLM2-135M-Instruct.Q4_1.gguf --verbose\n\n"
+      "  quantd plan --model ./SmolLM2-135M-Instruct.Q4_1.gguf --verbose\n"
+      "  quantd plan --config quantd.yaml\n\n"
       "Exits 5 where it does not fit.");
   command->callback([f, &exit_code] { exit_code = Run(*f); });
 }

@@ -15,7 +15,6 @@
 #include "base/strings.h"
 #include "server/cli/cli.h"
 #include "server/cli/model_flags.h"
-#include "server/config.h"
 #include "server/daemon.h"
 #include "server/version.h"
 
@@ -31,7 +30,6 @@ struct ServeFlags {
 };
 
 absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
-  QD_RETURN_IF_ERROR(f.model.Apply(options));
   QD_RETURN_IF_ERROR(SetFrom(f.listen, "--listen", ParseHostPort, options.listen));
   QD_RETURN_IF_ERROR(SetFrom(f.metrics_listen, "--metrics-listen", ParseHostPort, options.metrics_listen));
   QD_RETURN_IF_ERROR(SetFrom(f.drain_timeout, "--drain-timeout", ParseDuration, options.drain_timeout));
@@ -105,6 +103,9 @@ int Run(const ServerOptions& options) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  struct sigaction hangup = {};
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // nohup: it outlives its terminal
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(options);
@@ -178,26 +179,11 @@ void AddServe(CLI::App& app, int& exit_code) {
       "  quantd serve --config quantd.yaml --listen 0.0.0.0:8001");
   command->callback([f, &exit_code] {
     ServerOptions options;
-    if (!f->config.empty()) {
-      const std::vector<std::string> errors = ReadConfig(f->config, options);
-      for (const std::string& error : errors) std::fprintf(stderr, "%s\n", error.c_str());
-      if (!errors.empty()) {
-        exit_code = kExitConfig;
-        return;
-      }
-    }
+    exit_code = ReadModels(f->config, f->model, options);
+    if (exit_code != kExitOk) return;
     if (absl::Status status = Apply(*f, options); !status.ok()) {
-      std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+      PrintUsageError(status);
       exit_code = kExitUsage;
-      return;
-    }
-    if (options.models.empty()) {
-      const bool from_file = !f->config.empty();
-      std::fprintf(stderr,
-                   from_file ? "%s: names no models, and no --model is given\n"
-                             : "error: no model: give --model PATH or a --config with models\n",
-                   f->config.c_str());
-      exit_code = from_file ? kExitConfig : kExitUsage;
       return;
     }
     exit_code = Run(options);

@@ -285,12 +285,12 @@ TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
   input.messages[0].tool_calls.push_back({"", "f", "{\"a\": "});
   auto status = RenderWith("x", input).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message().substr(0, 36), "messages[0].tool_calls[0].arguments:");
+  EXPECT_EQ(status.message().substr(0, 41), "messages[0].tool_calls[0].arguments_json:");
   input.messages[0].tool_calls[0].arguments_json = "[1]";
   EXPECT_EQ(RenderWith("x", input).status().code(), absl::StatusCode::kInvalidArgument);
   input.messages[0].tool_calls.clear();
   input.tools.push_back({"f", "", "nonsense"});
-  EXPECT_EQ(RenderWith("x", input).status().message().substr(0, 20), "tools[0].parameters:");
+  EXPECT_EQ(RenderWith("x", input).status().message().substr(0, 32), "tools[0].parameters_json_schema:");
   input.tools.clear();
   input.template_args_json = R"({"messages": []})";
   EXPECT_EQ(RenderWith("x", input).status().code(), absl::StatusCode::kInvalidArgument);

@@ -227,6 +227,15 @@ TEST_F(ModelLoaderTest, SpecOutOfRangeIsInvalidArgument) {
       {"kv_cache_bytes -1", [](LoadSpec& s) { s.kv_cache_bytes = -1; }},
       {"max_context 1: expected at least 2", [](LoadSpec& s) { s.max_context = 1; }},
       {"max_context 65: expected 2 to the model's 64", [](LoadSpec& s) { s.max_context = 65; }},
+      {"max_context 64: the KV cache holds 32 tokens",
+       [](LoadSpec& s) {
+         s.max_context = 64;
+         s.kv_cache_bytes = 4096;  // one block: 2 layers, a key and a value of 16 bf16
+       }},
+      {"rules: pattern \"nosuchlayer\" matches no layer of the model",
+       [](LoadSpec& s) {
+         s.rules = {{"*down_proj", "bf16"}, {"nosuchlayer", "bf16"}};
+       }},
       {"max_batch_tokens 0", [](LoadSpec& s) { s.max_batch_tokens = 0; }},
       {"max_sequences 5: more than max_batch_tokens 4", [](LoadSpec& s) { s.max_sequences = 5; }},
       {"activations f16", [](LoadSpec& s) { s.activations = DType::kF16; }},
@@ -256,7 +265,8 @@ TEST_F(ModelLoaderTest, AbsurdConfigsAreRefused) {
           "max_position_embeddings":2147483647)",
        absl::StatusCode::kInvalidArgument, "kv_cache_bytes 1073741824: one block of 32 tokens takes"},
       {R"("rope_scaling":{"rope_type":"linear","factor":0})", absl::StatusCode::kInvalidArgument, "factor is 0"},
-      {R"("max_position_embeddings":1)", absl::StatusCode::kInvalidArgument, "max_context 1: expected at least 2"},
+      {R"("max_position_embeddings":1)", absl::StatusCode::kInvalidArgument,
+       "the model's max_context 1: expected at least 2"},
       {R"("num_key_value_heads":3)", absl::StatusCode::kInvalidArgument, "no multiple"},
   };
   for (const Case& c : cases) {

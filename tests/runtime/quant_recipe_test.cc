@@ -31,6 +31,14 @@ TEST(QuantRecipeTest, EmptyKeepsTheCheckpoint) {
   EXPECT_EQ(choice.reason, "checkpoint");
 }
 
+TEST(QuantRecipeTest, ARuleThatMatchesNoLayerIsNamed) {
+  const QuantRecipe recipe = Parse("bf16", {{"*.k_proj", "bf16"}, {"*.k_prok", "bf16"}});
+  const absl::Status status = recipe.CheckRules({"a.k_proj", "a.q_proj"});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "rules: pattern \"*.k_prok\" matches no layer of the model, whose last is a.q_proj");
+  EXPECT_TRUE(recipe.CheckRules({"a.k_proj", "a.k_prok"}).ok());
+}
+
 TEST(QuantRecipeTest, DefaultAppliesToLinearsAndNotToGatherTables) {
   QuantRecipe recipe = Parse("int8_weight_only");
   EXPECT_EQ(recipe.Choose("lm_head", WeightRole::kLinear, 64, kStored).scheme.weight, WeightFormat::kInt8);

@@ -44,8 +44,8 @@ def wait_until(condition, what: str) -> None:
 
 
 def quantd(*args, stdin: str = "", **more) -> subprocess.CompletedProcess:
-    return subprocess.run([QUANTD, *map(str, args)], input=stdin, capture_output=True, text=True, errors="replace",
-                          timeout=LIMIT_S, check=False, **more)
+    return subprocess.run([QUANTD, *map(str, args)], input=stdin, capture_output=True, text=True,
+                          errors="surrogateescape", timeout=LIMIT_S, check=False, **more)
 
 
 def run_on_terminal(*args, typed: bytes = b"") -> tuple[int, str, str]:
@@ -156,6 +156,15 @@ class ExitCodes(WithFolder):
         self.check(quantd("plan", "--model", SMALL, "--quantize", "int3"), 2, "--quantize", "int3")
         self.check(quantd("plan", "--model", SMALL, "other.gguf"), 2, "other.gguf")  # no second path of --model
         self.check(quantd("generate", "a", "--prompt", "b"), 2, "--prompt")
+        self.check(quantd("serv"), 2, 'unknown command "serv"; did you mean "serve"?')
+        self.check(quantd("generate", "a", "--seed", "-1"), 2, "--seed", "from 0 to")
+        self.check(quantd("generate", "a", "--seed", 1 << 64), 2, "--seed", "from 0 to")
+        self.check(quantd("generate", "a", "--address", "http://localhost:8001/"), 2, "--address", "HOST:PORT")
+        self.check(quantd("plan", "--model", SMALL, "--kv-cache-bytes", "0"), 2, "--kv-cache-bytes")
+        self.check(quantd("serve", "--model", b"a=\xff.gguf".decode(errors="surrogateescape")), 2, "no UTF-8")
+        for args, stdin in [(["generate", "--prompt-file", "-"], "\udcff"), (["generate"], "\udcff"), (["chat"], "\udcff\n"),
+                            (["generate", "a", "--stop", "\udcff"], ""), (["chat", "--system", "\udcff", "a"], "")]:
+            self.check(quantd(*args, stdin=stdin), 2, "error: ", "is no UTF-8 text, at byte 0")
         self.check(quantd("generate", "--prompt", "a", "--prompt-file", "b"), 2, "--prompt-file")
         self.check(quantd("generate", "--prompt-file", self.folder), 2, f"cannot read {self.folder}: Is a directory")
         self.check(quantd("generate", "--prompt-file", "/nowhere"), 2, "cannot read /nowhere: No such file")
@@ -168,6 +177,14 @@ class ExitCodes(WithFolder):
         self.check(result, 3, "line 2: backend:", "foo")
         self.assertNotIn("--backend", result.stderr)
         self.check(serve("threads: 1\n"), 3, "names no models")
+        self.check(quantd("plan", "--config", self.write("threads: 1\n")), 3, "names no models")
+        free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        self.check(quantd("serve", "--model", SMALL, *free, "--max-context", "100", "--kv-cache-bytes", "4KiB"), 3,
+                   "max_context 100: the KV cache holds 32 tokens")
+        self.check(quantd("serve", "--model", SMALL, *free, "--ready-file", "/nowhere/ready"), 3,
+                   "cannot write the ready file /nowhere/ready: No such file")
+        rule = self.write(f"models: [{{path: {SMALL}, rules: [{{pattern: nosuchlayer, weights: bf16}}]}}]\n")
+        self.check(quantd("plan", "--config", rule), 3, "nosuchlayer")
         self.check(quantd("serve", "--config", self.folder), 3, f"cannot read {self.folder}: Is a directory")
         self.check(quantd("serve", "--config", "/nowhere"), 3, "cannot read /nowhere: No such file")
 
@@ -231,6 +248,20 @@ class WithoutADaemon(WithFolder):
             self.assertEqual(plans[0]["max_context"], 128)
         one = quantd("plan", "--model", SMALL, "--kv-cache-bytes", "16KiB").stdout
         self.assertIn(" 1 sequence at 128 tokens", one)
+
+    def test_plan_of_a_configuration(self):
+        config = self.write(f"""
+models:
+  - {{name: a, path: {SMALL}, rules: [{{pattern: "*q_proj", weights: bf16}}], kv_cache_dtype: int8, kv_cache_values_dtype: bf16}}
+  - {{name: b, path: {SMALL}, kv_cache_bytes: 4KiB}}
+""")
+        a, b = json.loads(quantd("plan", "--config", config, "-o", "json").stdout)
+        self.assertEqual((a["name"], b["name"]), ("a", "b"))
+        self.assertIn("bf16", [layer["scheme"] for layer in a["layers"] if "q_proj" in layer["name"]])
+        self.assertLess(b["max_context"], b["model_context"])
+        text = quantd("plan", "--config", config).stdout
+        self.assertIn("taken by the models above", text)
+        self.assertIn(f"the KV cache holds {b['max_context']} of the 128 tokens of the model's context", text)
 
     def test_version(self):
         told = json.loads(quantd("version", "-o", "json").stdout)
@@ -362,6 +393,27 @@ class Stopping(WithFolder):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
+
+    def test_a_lost_terminal_drains_and_nohup_lives_on(self):
+        daemon = self.start(*self.model_flags()).wait_until_ready()
+        daemon.signal(signal.SIGHUP)
+        self.assertEqual(daemon.wait(), 0)
+        self.assertIn("draining for at most", daemon.log())
+        self.assertFalse(daemon.ready_file.exists())
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            daemon = self.start(*self.model_flags()).wait_until_ready()
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        daemon.signal(signal.SIGHUP)
+        self.check(quantd("models", "--address", daemon.grpc), 0)
+        daemon.signal()
+        self.assertEqual(daemon.wait(), 0)
+
+    def test_a_proxy_is_not_asked_for_a_daemon_of_this_machine(self):
+        daemon = self.start(*self.model_flags()).wait_until_ready()
+        with address_of_nobody() as proxy:
+            self.check(quantd("models", "--address", daemon.grpc, env={**os.environ, "http_proxy": f"http://{proxy}"}), 0)
 
     def test_sigterm_lets_requests_finish(self):
         daemon = self.start(*self.model_flags()).wait_until_ready()

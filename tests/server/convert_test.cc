@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
+
 namespace quantd {
 namespace {
 
@@ -38,6 +40,13 @@ TEST(FillModelTest, TheContextIsWhatTheKvCacheCanHold) {
   info.limits->kv_blocks = 1000;
   FillModel(info, proto);
   EXPECT_EQ(proto.max_context(), 8192u);
+}
+
+TEST(AtInputTest, ABadTextHasThePathOfItsField) {
+  EXPECT_EQ(GetField(AtInput(absl::InvalidArgumentError("x"), "text")), "text");
+  EXPECT_EQ(GetField(AtInput(WithField(absl::InvalidArgumentError("x"), "tools[0].parameters_json_schema"), "chat")),
+            "chat.tools[0].parameters_json_schema");
+  EXPECT_EQ(GetField(AtInput(absl::ResourceExhaustedError("x"), "chat")), "");
 }
 
 TEST(FallbacksTest, NumbersWithinANameStay) {

@@ -20,6 +20,7 @@ using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 using quantd::testing::DaemonTest;
 using quantd::testing::FakeRegistry;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 TEST_F(DaemonTest, WhatIsNotBuiltAnswersUnimplemented) {
@@ -97,12 +98,17 @@ TEST_F(DaemonTest, AModelThatIsLoadedWhileItDrainsMakesNothingReady) {
   EXPECT_FALSE(std::ifstream(ready_file_));
 }
 
-TEST_F(DaemonTest, ReflectionListsEveryService) {
-  // The request and the response by hand: a second copy of reflection.proto cannot be linked beside gRPC's own.
-  grpc::GenericStub stub(channel_);
+// One message to `method` and one back, as bytes: nothing of ours is in between.
+struct RawAnswer {
+  std::string message;
+  grpc::Status status;
+};
+RawAnswer CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method, const std::string& bytes) {
+  RawAnswer answer;
+  grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
-  auto call = stub.PrepareCall(&context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  auto call = stub.PrepareCall(&context, method, &queue);
   const auto next = [&] {
     void* tag;
     bool ok = false;
@@ -110,46 +116,99 @@ TEST_F(DaemonTest, ReflectionListsEveryService) {
     return ok;
   };
   call->StartCall(nullptr);
-  ASSERT_TRUE(next());
-  grpc::Slice list_services("\x3a\x00", 2);  // field 7, an empty string
-  call->Write(grpc::ByteBuffer(&list_services, 1), nullptr);
-  ASSERT_TRUE(next());
+  next();
+  const grpc::Slice slice(bytes);
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  next();
   grpc::ByteBuffer response;
   call->Read(&response, nullptr);
-  ASSERT_TRUE(next());
-  std::vector<grpc::Slice> slices;
-  ASSERT_TRUE(response.Dump(&slices).ok());
-  std::string bytes;
-  for (const grpc::Slice& s : slices) bytes.append(reinterpret_cast<const char*>(s.begin()), s.size());
+  if (next()) {
+    std::vector<grpc::Slice> slices;
+    EXPECT_TRUE(response.Dump(&slices).ok());
+    for (const grpc::Slice& s : slices) answer.message.append(reinterpret_cast<const char*>(s.begin()), s.size());
+  }
+  call->Finish(&answer.status, nullptr);
+  next();
+  return answer;
+}
+
+// By hand: a second copy of reflection.proto cannot be linked beside gRPC's own.
+RawAnswer ListServices(const std::shared_ptr<grpc::Channel>& channel) {
+  const std::string list_services("\x3a\x00", 2);  // field 7, an empty string
+  return CallRaw(channel, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list_services);
+}
+
+TEST_F(DaemonTest, ReflectionListsEveryService) {
+  const RawAnswer answer = ListServices(channel_);
   for (const char* name : {"quantd.v1.Generation", "quantd.v1.Models", "quantd.v1.Diffusion", "quantd.v1.Control",
                            "grpc.health.v1.Health"}) {
-    EXPECT_THAT(bytes, HasSubstr(name));
+    EXPECT_THAT(answer.message, HasSubstr(name));
   }
-  call->WritesDone(nullptr);
-  next();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  next();
-  EXPECT_TRUE(status.ok());
+  EXPECT_TRUE(answer.status.ok());
+}
+
+TEST_F(DaemonTest, ARequestThatCannotBeParsedIsInvalidArgumentAndCounted) {
+  const std::string no_utf8("\x12\x01\xff", 3);  // field 2, a string of one byte
+  for (const char* method :
+       {"/quantd.v1.Generation/Generate", "/quantd.v1.Generation/GenerateStream", "/quantd.v1.Generation/Tokenize",
+        "/quantd.v1.Models/GetModel", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}) {
+    for (const std::string& bytes : {std::string("\xff"), no_utf8}) {
+      if (bytes == no_utf8 && std::string(method).find("Generat") == std::string::npos) continue;  // has no such field
+      const RawAnswer answer = CallRaw(channel_, method, bytes);
+      EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+      EXPECT_THAT(answer.status.error_message(), HasSubstr(method));
+      EXPECT_EQ(ReadDetails(answer.status).reason, "FIELD_INVALID") << method;
+    }
+  }
+  EXPECT_THAT(Get("/metrics")->body,
+              HasSubstr("quantd_requests_total{code=\"INVALID_ARGUMENT\",kind=\"generate\",model=\"unknown\"} 4"));
+}
+
+absl::StatusOr<std::unique_ptr<ModelRegistry>> MakeFakeRegistry(const RegistryOptions&, ModelRegistry::Hooks hooks) {
+  return std::make_unique<FakeRegistry>(std::move(hooks));
+}
+
+ServerOptions AnyPorts() {
+  ServerOptions options;
+  options.listen.port = options.metrics_listen.port = 0;
+  return options;
+}
+
+TEST(DaemonOptionsTest, WithoutReflectionItIsNoService) {
+  ServerOptions options = AnyPorts();
+  options.reflection = false;
+  auto daemon = Daemon::Start(options, MakeFakeRegistry);
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const RawAnswer answer = ListServices(
+      grpc::CreateChannel("127.0.0.1:" + std::to_string((*daemon)->grpc_port()), grpc::InsecureChannelCredentials()));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(DaemonOptionsTest, AReadyFileThatCannotBeWrittenIsFoundBeforeTheModelsAreLoaded) {
+  const quantd::testing::TempDir files;
+  ServerOptions options = AnyPorts();
+  options.ready_file = files.path() + "/missing/ready";
+  const absl::Status status = Daemon::Start(options, MakeFakeRegistry).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), EndsWith("/missing/ready: No such file or directory"));
 }
 
 TEST(DaemonBindTest, ATakenPortIsAnErrorAndLeavesTheReadyFileOfWhoHasIt) {
   const quantd::testing::TempDir files;
-  ServerOptions options;
+  ServerOptions options = AnyPorts();
   options.ready_file = files.path() + "/ready";
-  options.listen.port = options.metrics_listen.port = 0;
-  const Daemon::MakeRegistry make = [](const RegistryOptions&, ModelRegistry::Hooks hooks) {
-    return absl::StatusOr<std::unique_ptr<ModelRegistry>>(std::make_unique<FakeRegistry>(std::move(hooks)));
-  };
-  auto first = Daemon::Start(options, make);
+  auto first = Daemon::Start(options, MakeFakeRegistry);
   ASSERT_TRUE(first.ok()) << first.status();
   ASSERT_TRUE((*first)->WaitUntilReady().ok());
   options.listen.port = (*first)->grpc_port();
-  auto second = Daemon::Start(options, make);
+  auto second = Daemon::Start(options, MakeFakeRegistry);
   EXPECT_EQ(ReasonOf(second.status()), "BIND_FAILED");
+  EXPECT_THAT(std::string(second.status().message()), EndsWith(": Address already in use"));
   options.listen.port = 0;
   options.metrics_listen.port = (*first)->metrics_port();
-  EXPECT_EQ(ReasonOf(Daemon::Start(options, make).status()), "BIND_FAILED");
+  second = Daemon::Start(options, MakeFakeRegistry);
+  EXPECT_EQ(ReasonOf(second.status()), "BIND_FAILED");
+  EXPECT_THAT(std::string(second.status().message()), EndsWith(": Address already in use"));
   EXPECT_TRUE(std::filesystem::exists(options.ready_file));
 
   std::ofstream(options.ready_file) << "a successor's";
