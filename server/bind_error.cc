@@ -38,8 +38,9 @@ std::string Why(const HostPort& address) {
 
 absl::Status BindError(const HostPort& address) {
   const std::string why = Why(address);  // empty where it could be bound now
-  return WithReason(absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(address), why.empty() ? "" : ": ", why)),
-                    "BIND_FAILED");
+  return WithReason(
+      absl::UnavailableError(absl::StrCat("cannot listen on ", ToString(address), why.empty() ? "" : ": ", why)),
+      "BIND_FAILED");
 }
 
 }  // namespace quantd

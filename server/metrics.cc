@@ -142,8 +142,7 @@ struct Metrics::Families {
   Family<Gauge>& device_used = NewGauge("quantd_device_memory_used_bytes",
                                         "Memory in use on the device; on a CPU the resident memory of the process.");
   Family<Gauge>& device_unattributed =
-      NewGauge("quantd_device_memory_unattributed_bytes",
-               "Used less all of quantd_memory_bytes; negative while allocated memory was not touched yet.");
+      NewGauge("quantd_device_memory_unattributed_bytes", "Used less all of quantd_memory_bytes.");
   Family<Gauge>& model_info = NewGauge("quantd_model_info", "Always 1; the labels say what the model is.");
   Family<Gauge>& load_seconds = NewGauge("quantd_model_load_seconds", "How long the load took; 0 until it is done.");
   Family<Gauge>& model_state = NewGauge("quantd_model_state", "1 for the state that the model is in.");

@@ -39,7 +39,8 @@ class UnparsableInterceptors final : public grpc::experimental::ServerIntercepto
   explicit UnparsableInterceptors(OnRefused on_refused) : on_refused_(std::move(on_refused)) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     using Type = grpc::experimental::ServerRpcInfo::Type;
-    if (info->type() != Type::UNARY && info->type() != Type::SERVER_STREAMING) return nullptr;  // reflection: it may end
+    if (info->type() != Type::UNARY && info->type() != Type::SERVER_STREAMING)
+      return nullptr;  // reflection: it may end
     return new UnparsableInterceptor(info->method(), on_refused_);
   }
 
@@ -49,7 +50,8 @@ class UnparsableInterceptors final : public grpc::experimental::ServerIntercepto
 
 }  // namespace
 
-std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeUnparsableInterceptors(OnRefused on_refused) {
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeUnparsableInterceptors(
+    OnRefused on_refused) {
   return std::make_unique<UnparsableInterceptors>(std::move(on_refused));
 }
 
