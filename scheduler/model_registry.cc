@@ -67,6 +67,7 @@ class Registry final : public ModelRegistry {
   absl::Status Admit(const std::string& name, const MemoryPlan& plan);
   void Update(const std::string& name, const std::function<void(Entry&)>& change);
   ModelInfo Snapshot(const Entry& entry) const QD_REQUIRES(mutex_);
+  absl::Status Unknown(std::string_view name) const QD_REQUIRES(mutex_);  // NotFound, with the names that are known
 
   const RegistryOptions options_;
   const Hooks hooks_;
@@ -249,18 +250,20 @@ absl::Status Registry::Admit(const std::string& name, const MemoryPlan& plan) {
   return absl::OkStatus();
 }
 
+absl::Status Registry::Unknown(std::string_view name) const {
+  std::string known;
+  for (const auto& [other, entry] : models_) absl::StrAppend(&known, known.empty() ? "" : ", ", other);
+  return WithReason(absl::NotFoundError(absl::StrCat(name.empty() ? "no model named" : "no such model",
+                                                     ToAbsl(name.empty() ? "" : " "), ToAbsl(name),
+                                                     ", known: ", known.empty() ? "none" : known)),
+                    "MODEL_NOT_FOUND");
+}
+
 absl::StatusOr<std::shared_ptr<LlmHandle>> Registry::Find(std::string_view name) {
   MutexLock lock(mutex_);
   auto it = models_.find(name);
   if (name.empty() && models_.size() == 1) it = models_.begin();
-  if (it == models_.end()) {
-    std::string known;
-    for (const auto& [other, entry] : models_) absl::StrAppend(&known, known.empty() ? "" : ", ", other);
-    return WithReason(absl::NotFoundError(absl::StrCat(name.empty() ? "no model named" : "no such model",
-                                                       ToAbsl(name.empty() ? "" : " "), ToAbsl(name),
-                                                       ", known: ", known.empty() ? "none" : known)),
-                      "MODEL_NOT_FOUND");
-  }
+  if (it == models_.end()) return Unknown(name);
   const Entry& entry = it->second;
   const std::string& found = entry.info.name;
   switch (entry.info.state) {
@@ -282,9 +285,7 @@ absl::StatusOr<std::shared_ptr<LlmHandle>> Registry::Find(std::string_view name)
 absl::StatusOr<ModelInfo> Registry::Get(std::string_view name) const {
   MutexLock lock(mutex_);
   const auto it = models_.find(name);
-  if (it == models_.end()) {
-    return WithReason(absl::NotFoundError(absl::StrCat("no such model: ", ToAbsl(name))), "MODEL_NOT_FOUND");
-  }
+  if (it == models_.end()) return Unknown(name);
   return Snapshot(it->second);
 }
 
