@@ -64,8 +64,10 @@ absl::StatusOr<KvCacheConfig> CacheConfig(const LlamaConfig& model, int64_t max_
   if (spec.kv_cache_bytes == 0) config.blocks = std::min(config.blocks, BlocksOf(max_context) * spec.max_sequences);
   constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
   if (config.blocks >= 1 && config.blocks <= kMostBlocks) return config;
-  return SpecError("kv_cache_bytes", bytes, ": one block of ", kKvBlockTokens, " tokens takes ",
-                   config.bytes_per_block(), ", expected 1 to ", kMostBlocks, " blocks");
+  const std::string why = absl::StrCat("kv_cache_bytes ", bytes, ": one block of ", kKvBlockTokens, " tokens takes ",
+                                       config.bytes_per_block(), ", expected 1 to ", kMostBlocks, " blocks");
+  const absl::Status status = absl::InvalidArgumentError(why);
+  return spec.kv_cache_bytes > 0 ? WithField(status, "spec.kv_cache_bytes") : status;  // else the model is absurd
 }
 
 absl::Status CheckSpec(const LoadSpec& spec) {

@@ -41,10 +41,10 @@ absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, c
 absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_view field);
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
                                                    int64_t vocab_size, std::string_view field);
-// Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the
-// bytes of a text.
 // What is wrong with the request's `field`, "text" or "chat": an InvalidArgument of the codec gets its path.
 absl::Status AtInput(const absl::Status& status, std::string_view field);
+// Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the
+// bytes of a text.
 int64_t EstimatePromptTokens(const v1::GenerateRequest& proto);
 
 void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto);
@@ -57,10 +57,10 @@ void FillModel(const ModelInfo& info, v1::Model& proto);
 void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto);
 // `device` is the one that the server has.
 absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view device);
-// Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number
-// only.
 // Why a sequence can have `held` tokens where the model would take `wanted`.
 std::string ContextNote(int64_t held, int64_t wanted);
+// Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number
+// only.
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
 // "int8", or "int8/bf16" where keys and values differ.
 std::string KvName(const LoadSpec& spec);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -216,6 +217,13 @@ class DaemonImpl final : public Daemon {
   // is found before the models are loaded.
   absl::Status ClearReadyFile() {
     if (options_.ready_file.empty()) return absl::OkStatus();
+    std::error_code ignored;
+    const std::filesystem::file_status there = std::filesystem::status(options_.ready_file, ignored);
+    if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+      return WithField(absl::InvalidArgumentError(absl::StrCat("the ready file ", options_.ready_file,
+                                                               ": what stands there is no regular file")),
+                       "ready_file");
+    }
     if (!std::ofstream(TemporaryReadyFile())) return CannotWriteReadyFile();
     std::remove(TemporaryReadyFile().c_str());
     std::remove(options_.ready_file.c_str());

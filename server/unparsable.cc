@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include <grpcpp/server_context.h>
+
+#include "base/error.h"
 #include "base/strings.h"
 #include "server/status.h"
 
@@ -13,23 +16,32 @@ using OnRefused = std::function<void(const std::string&, const absl::Status&)>;
 
 class UnparsableInterceptor final : public grpc::experimental::Interceptor {
  public:
-  UnparsableInterceptor(const char* method, const OnRefused& on_refused) : method_(method), on_refused_(on_refused) {}
+  UnparsableInterceptor(grpc::experimental::ServerRpcInfo& call, const OnRefused& on_refused)
+      : call_(call), on_refused_(on_refused) {}
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_MESSAGE)) {
       unparsable_ = methods->GetRecvMessage() == nullptr;
     }
     if (unparsable_ && methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
-      const absl::Status status = absl::InvalidArgumentError(
-          absl::StrCat(method_, ": the request is no message of this method, or a string of it is no UTF-8"));
+      const absl::Status status = Why();
       methods->ModifySendStatus(ToGrpc(status));
-      on_refused_(method_, status);
+      on_refused_(call_.method(), status);
     }
     methods->Proceed();
   }
 
  private:
-  const char* const method_;  // the server's
+  // A client that leaves before its message is whole has sent none either.
+  absl::Status Why() {
+    if (call_.server_context()->IsCancelled()) {
+      return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(call_.method(), ": the request is no message of this method, or a string of it is no UTF-8"));
+  }
+
+  grpc::experimental::ServerRpcInfo& call_;
   const OnRefused& on_refused_;
   bool unparsable_ = false;
 };
@@ -41,7 +53,7 @@ class UnparsableInterceptors final : public grpc::experimental::ServerIntercepto
     using Type = grpc::experimental::ServerRpcInfo::Type;
     if (info->type() != Type::UNARY && info->type() != Type::SERVER_STREAMING)
       return nullptr;  // reflection: it may end
-    return new UnparsableInterceptor(info->method(), on_refused_);
+    return new UnparsableInterceptor(*info, on_refused_);
   }
 
  private:

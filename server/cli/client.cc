@@ -53,7 +53,10 @@ class CancelOnInterrupt {
 // What CLI11 wants of a check: nothing where all is well.
 std::string Complaint(const absl::Status& status) { return std::string(status.message()); }
 
-bool IsLoopback(std::string_view host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+bool IsLoopback(const std::string& host) {
+  const bool ipv4 = host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos;
+  return ipv4 || host == "::1" || absl::AsciiStrToLower(host) == "localhost";
+}
 
 absl::Status CheckUtf8(std::string_view what, std::string_view text) {
   const std::optional<size_t> bad = FindInvalidUtf8(text);
@@ -63,10 +66,14 @@ absl::Status CheckUtf8(std::string_view what, std::string_view text) {
 
 }  // namespace
 
-void ClientFlags::AddTo(CLI::App& app) {
+void ClientFlags::AddAddressTo(CLI::App& app) {
   app.add_option("--address", address, "gRPC address of the daemon; default 127.0.0.1:8001")
       ->type_name("HOST:PORT")
       ->check([](const std::string& text) { return Complaint(ParseHostPort(text).status()); });
+}
+
+void ClientFlags::AddTo(CLI::App& app) {
+  AddAddressTo(app);
   app.add_option("--model", model, "May be left out where one model is loaded")->type_name("NAME");
 }
 

@@ -21,6 +21,7 @@ namespace quantd {
 struct ClientFlags {
   std::string address = "127.0.0.1:8001", model;
   void AddTo(CLI::App& app);
+  void AddAddressTo(CLI::App& app);  // --address alone, which must be HOST:PORT for Connect
   std::shared_ptr<grpc::Channel> Connect() const;
 };
 

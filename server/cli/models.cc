@@ -15,7 +15,8 @@ namespace quantd {
 namespace {
 
 struct ModelsFlags {
-  std::string address = "127.0.0.1:8001", name, output = "text";
+  ClientFlags client;
+  std::string name, output = "text";
 };
 
 std::string State(const v1::Model& m) {
@@ -54,9 +55,7 @@ void PrintTable(const v1::ListModelsResponse& response) {
 }
 
 int Run(const ModelsFlags& f) {
-  ClientFlags client;
-  client.address = f.address;
-  auto stub = v1::Models::NewStub(client.Connect());
+  auto stub = v1::Models::NewStub(f.client.Connect());
   v1::ListModelsResponse response;
   grpc::ClientContext context;
   grpc::Status status;
@@ -68,7 +67,7 @@ int Run(const ModelsFlags& f) {
     status = stub->GetModel(&context, request, response.add_models());
   }
   if (!status.ok()) {
-    PrintError(status, f.address);
+    PrintError(status, f.client.address);
     return kExitRuntime;
   }
   if (f.output == "text") {
@@ -92,8 +91,7 @@ int Run(const ModelsFlags& f) {
 void AddModels(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("models", "List the models of a running daemon");
   auto f = std::make_shared<ModelsFlags>();
-  command->add_option("--address", f->address, "gRPC address of the daemon; default 127.0.0.1:8001")
-      ->type_name("HOST:PORT");
+  f->client.AddAddressTo(*command);
   command->add_option("name", f->name, "One model; default: all")->type_name("NAME");
   command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->footer("Examples:\n  quantd models\n  quantd models llama -o json");

@@ -101,6 +101,7 @@ int Run(const PlanFlags& f) {
   for (const ModelOptions& model : options.models) {
     absl::StatusOr<MemoryPlan> plan = (*registry)->Plan(model.spec);
     if (!plan.ok()) {
+      if (options.models.size() > 1) std::fprintf(stderr, "model %s:\n", model.name.c_str());
       PrintError(plan.status());
       return ExitCodeOf(plan.status());
     }

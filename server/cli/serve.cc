@@ -16,6 +16,7 @@
 #include "server/cli/cli.h"
 #include "server/cli/model_flags.h"
 #include "server/daemon.h"
+#include "server/library_logs.h"
 #include "server/version.h"
 
 namespace quantd {
@@ -113,6 +114,7 @@ int Run(const ServerOptions& options) {
     PrintError(started.status());
     return ExitCodeOf(started.status());
   }
+  WarnOfGrpcErrors();
   Daemon& daemon = **started;
   const DeviceInfo device = daemon.registry().device();
   LogInfo(absl::StrCat("quantd ", ToAbsl(Version()), " (", ToAbsl(Commit()), "); device ", device.id, " ", device.name,

@@ -160,6 +160,7 @@ class ExitCodes(WithFolder):
         self.check(quantd("generate", "a", "--seed", "-1"), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--seed", 1 << 64), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--address", "http://localhost:8001/"), 2, "--address", "HOST:PORT")
+        self.check(quantd("models", "--address", "localhost"), 2, "--address", "HOST:PORT")
         self.check(quantd("plan", "--model", SMALL, "--kv-cache-bytes", "0"), 2, "--kv-cache-bytes")
         self.check(quantd("serve", "--model", b"a=\xff.gguf".decode(errors="surrogateescape")), 2, "no UTF-8")
         for args, stdin in [(["generate", "--prompt-file", "-"], "\udcff"), (["generate"], "\udcff"), (["chat"], "\udcff\n"),
@@ -395,16 +396,15 @@ class Stopping(WithFolder):
         return process
 
     def test_a_lost_terminal_drains_and_nohup_lives_on(self):
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which a daemon inherits
         daemon = self.start(*self.model_flags()).wait_until_ready()
         daemon.signal(signal.SIGHUP)
         self.assertEqual(daemon.wait(), 0)
         self.assertIn("draining for at most", daemon.log())
         self.assertFalse(daemon.ready_file.exists())
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
-            daemon = self.start(*self.model_flags()).wait_until_ready()
-        finally:
-            signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        daemon = self.start(*self.model_flags()).wait_until_ready()
         daemon.signal(signal.SIGHUP)
         self.check(quantd("models", "--address", daemon.grpc), 0)
         daemon.signal()

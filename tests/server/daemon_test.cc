@@ -193,6 +193,15 @@ TEST(DaemonOptionsTest, AReadyFileThatCannotBeWrittenIsFoundBeforeTheModelsAreLo
   EXPECT_THAT(std::string(status.message()), EndsWith("/missing/ready: No such file or directory"));
 }
 
+TEST(DaemonOptionsTest, AReadyFileReplacesFilesAlone) {
+  const quantd::testing::TempDir files;
+  ServerOptions options = AnyPorts();
+  options.ready_file = files.path() + "/folder";
+  std::filesystem::create_directory(options.ready_file);
+  EXPECT_EQ(Daemon::Start(options, MakeFakeRegistry).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(std::filesystem::exists(options.ready_file));
+}
+
 TEST(DaemonBindTest, ATakenPortIsAnErrorAndLeavesTheReadyFileOfWhoHasIt) {
   const quantd::testing::TempDir files;
   ServerOptions options = AnyPorts();

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def build():
             with tempfile.TemporaryDirectory(dir=PEERS) as folder:  # whole or not at all
                 with tarfile.open(PEERS / f"llama_cpp_python-{VERSION}.tar.gz") as archive:
                     archive.extractall(folder)
+                shutil.rmtree(SOURCE, ignore_errors=True)
                 (pathlib.Path(folder) / SOURCE.name).rename(SOURCE)
         run("cmake", "-S", SOURCE / "vendor/llama.cpp", "-B", SOURCE / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
             "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
