@@ -2,9 +2,6 @@
 
 #include <utility>
 
-#include <grpcpp/server_context.h>
-
-#include "base/error.h"
 #include "base/strings.h"
 #include "server/status.h"
 
@@ -24,7 +21,8 @@ class UnparsableInterceptor final : public grpc::experimental::Interceptor {
       unparsable_ = methods->GetRecvMessage() == nullptr;
     }
     if (unparsable_ && methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
-      const absl::Status status = Why();
+      const absl::Status status = absl::InvalidArgumentError(
+          absl::StrCat(call_.method(), ": the request is no message of this method, or a string of it is no UTF-8"));
       methods->ModifySendStatus(ToGrpc(status));
       on_refused_(call_.method(), status);
     }
@@ -32,15 +30,6 @@ class UnparsableInterceptor final : public grpc::experimental::Interceptor {
   }
 
  private:
-  // A client that leaves before its message is whole has sent none either.
-  absl::Status Why() {
-    if (call_.server_context()->IsCancelled()) {
-      return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
-    }
-    return absl::InvalidArgumentError(
-        absl::StrCat(call_.method(), ": the request is no message of this method, or a string of it is no UTF-8"));
-  }
-
   grpc::experimental::ServerRpcInfo& call_;
   const OnRefused& on_refused_;
   bool unparsable_ = false;
