@@ -1,4 +1,5 @@
 // `quantd serve`: options, signals, progress; everything else is the daemon's.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -96,8 +97,17 @@ void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals)
   LogInfo("stopped");
 }
 
+// Each client is a descriptor, and gRPC 1.51 accepts nobody any more once they have run out.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Run(const ServerOptions& options) {
   SetLogLevel(options.log_level);
+  RaiseDescriptorLimit();
   std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
   // Blocked before any thread starts, so that only the waits below receive them.
   sigset_t signals;

@@ -9,6 +9,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import signal
 import socket
@@ -409,6 +410,13 @@ class Stopping(WithFolder):
         self.check(quantd("models", "--address", daemon.grpc), 0)
         daemon.signal()
         self.assertEqual(daemon.wait(), 0)
+
+    def test_it_takes_as_many_descriptors_as_it_may(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))  # which a daemon inherits
+        daemon = self.start(*self.model_flags()).wait_until_ready()
+        self.assertEqual(resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE), (hard, hard))
 
     def test_a_proxy_is_not_asked_for_a_daemon_of_this_machine(self):
         daemon = self.start(*self.model_flags()).wait_until_ready()
