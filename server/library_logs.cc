@@ -12,7 +12,6 @@
 #include "base/strings.h"
 
 namespace quantd {
-
 namespace {
 
 std::atomic<bool> g_warn_of_grpc_errors{false};  // gRPC's log function can reach nothing else

@@ -40,8 +40,8 @@ class UnparsableInterceptors final : public grpc::experimental::ServerIntercepto
   explicit UnparsableInterceptors(OnRefused on_refused) : on_refused_(std::move(on_refused)) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     using Type = grpc::experimental::ServerRpcInfo::Type;
-    if (info->type() != Type::UNARY && info->type() != Type::SERVER_STREAMING)
-      return nullptr;  // reflection: it may end
+    // Where the client streams, as to reflection, no message is how its stream ends.
+    if (info->type() != Type::UNARY && info->type() != Type::SERVER_STREAMING) return nullptr;
     return new UnparsableInterceptor(*info, on_refused_);
   }
 

@@ -27,8 +27,8 @@ void PrintError(const std::string& code, const std::string& reason, const std::s
                message.empty() ? "(no message)" : message.c_str());
 }
 
-// Says so, with the command that was probably meant.
-bool IsUnknownCommand(const CLI::App& app, const std::string& word) {
+// Says where `word` is no command, with the one that was probably meant.
+bool RefuseUnknownCommand(const CLI::App& app, const std::string& word) {
   if (word.empty() || word[0] == '-') return false;
   std::vector<std::string_view> names;
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
@@ -108,7 +108,7 @@ int Main(int argc, char** argv) {
   AddModels(app, exit_code);
   AddPlan(app, exit_code);
   AddVersion(app, exit_code);
-  if (argc > 1 && IsUnknownCommand(app, argv[1])) return kExitUsage;
+  if (argc > 1 && RefuseUnknownCommand(app, argv[1])) return kExitUsage;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {  // also what --help and --version throw
