@@ -10,6 +10,7 @@
 
 #include "tests/testing/golden_tensors.h"
 #include "tests/testing/model_harness.h"
+#include "tests/testing/test_paths.h"
 #include "tests/testing/worse_error.h"
 
 namespace quantd {
@@ -17,8 +18,9 @@ namespace {
 
 using testing::GoldenTensor;
 using testing::ModelHarness;
+using testing::SourcePath;
 
-const std::string kGoldens = std::string(QD_SOURCE_DIR) + "/tests/goldens/tiny_llama/";
+const std::string kGoldens = SourcePath("tests/goldens/tiny_llama/");
 constexpr int64_t kLongest = 70;  // of the golden sequences
 
 LoadSpec F32Spec() {
@@ -94,7 +96,7 @@ class TinyGguf : public ::testing::TestWithParam<std::tuple<std::string, std::st
 
 TEST_P(TinyGguf, LogitsEqualTransformers) {
   const auto& [name, backend] = GetParam();
-  const std::string path = std::string(QD_SOURCE_DIR) + "/tests/goldens/gguf/" + name;
+  const std::string path = SourcePath("tests/goldens/gguf/") + name;
   auto golden = testing::ReadGoldenTensors(path + ".golden.safetensors");
   auto harness = ModelHarness::Open(path + ".gguf", F32Spec(), kLongest, backend);
   ASSERT_TRUE(harness.ok()) << harness.status();

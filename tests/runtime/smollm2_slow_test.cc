@@ -12,14 +12,16 @@
 #include "runtime/text_codec.h"
 #include "tests/testing/golden_tensors.h"
 #include "tests/testing/model_harness.h"
+#include "tests/testing/test_paths.h"
 #include "tests/testing/worse_error.h"
 
 namespace quantd {
 namespace {
 
 using testing::ModelHarness;
+using testing::SourcePath;
 
-const std::string kGoldens = std::string(QD_SOURCE_DIR) + "/tests/goldens/smollm2/";
+const std::string kGoldens = SourcePath("tests/goldens/smollm2/");
 
 #define SKIP_WITHOUT_SMOLLM2()                        \
   if (!testing::FileExists(testing::DemoModelPath())) \

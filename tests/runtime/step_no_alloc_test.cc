@@ -8,11 +8,13 @@
 
 #include "tests/testing/allocation_counter.h"
 #include "tests/testing/model_harness.h"
+#include "tests/testing/test_paths.h"
 
 namespace quantd {
 namespace {
 
 using testing::ModelHarness;
+using testing::SourcePath;
 
 constexpr int64_t kPrompt = 40, kBlocksASequence = 2;
 
@@ -68,7 +70,7 @@ TEST_P(StepNoAllocTest, NothingBetweenPlanAndSynchronize) {
       spec.activations = activations;
       BackendOptions options;
       options.threads = 2;
-      auto harness = ModelHarness::Open(std::string(QD_SOURCE_DIR) + "/tests/goldens/tiny_llama/gqa2_bf16_tied", spec,
+      auto harness = ModelHarness::Open(SourcePath("tests/goldens/tiny_llama/gqa2_bf16_tied"), spec,
                                         kBlocksASequence * kKvBlockTokens, "cpu", options);
       ASSERT_TRUE(harness.ok()) << harness.status();
       LlmRunner& runner = *(*harness)->loaded().runner;
