@@ -9,12 +9,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
 
 #include <grpc/grpc.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 
 #include "base/error.h"
@@ -22,8 +22,10 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "quantd/v1/control.grpc.pb.h"
-#include "quantd/v1/diffusion.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "quantd/v1/control.pb.h"
+#include "quantd/v1/diffusion.pb.h"
 #include "server/active_requests.h"
 #include "server/bind_error.h"
 #include "server/convert.h"
@@ -33,6 +35,8 @@
 #include "server/metrics.h"
 #include "server/models_service.h"
 #include "server/process_memory.h"
+#include "server/reflection_service.h"
+#include "server/unbuilt_service.h"
 #include "server/unparsable.h"
 #include "server/work_pool.h"
 
@@ -42,16 +46,18 @@ namespace {
 // Prompts are bounded by the queues of their models too, texts to tokenize by kMaxTokenizeBytes each.
 constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPlans = 4;
 
-// gRPC's reflection library gives itself to every server of the process that links it; this takes it from one again.
-class WithoutReflection final : public grpc::ServerBuilderOption {
- public:
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    std::erase_if(*plugins, [](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
-      return dynamic_cast<grpc::reflection::ProtoServerReflectionPlugin*>(plugin.get()) != nullptr;
-    });
-  }
-};
+// The services, and what an Any of a status may hold: a client that shows error details asks for it by its type's name.
+std::vector<const google::protobuf::FileDescriptor*> ReflectedFiles() {
+  return {v1::GenerateRequest::descriptor()->file(),
+          v1::Model::descriptor()->file(),
+          v1::ImageRequest::descriptor()->file(),
+          v1::ServerInfo::descriptor()->file(),
+          grpc::health::v1::HealthCheckRequest::descriptor()->file(),
+          grpc::reflection::v1::ServerReflectionRequest::descriptor()->file(),
+          grpc::reflection::v1alpha::ServerReflectionRequest::descriptor()->file(),
+          google::rpc::Status::descriptor()->file(),
+          google::rpc::ErrorInfo::descriptor()->file()};
+}
 
 class DaemonImpl final : public Daemon {
  public:
@@ -59,7 +65,9 @@ class DaemonImpl final : public Daemon {
       : options_(options),
         codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingPrompts)),
         text_pool_(std::make_unique<WorkPool>(1, kMaxWaitingTexts)),
-        plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {}
+        plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {
+    if (options.reflection) reflection_.emplace(ReflectedFiles());
+  }
 
   ~DaemonImpl() override {
     StopListening(std::chrono::system_clock::now());
@@ -150,9 +158,7 @@ class DaemonImpl final : public Daemon {
     }
     health_.Set("quantd.v1.Models", /*serving=*/true);
 
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
-    if (!options_.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
     interceptors.push_back(MakeUnparsableInterceptors(
         [this](const std::string& method, const absl::Status& status) { OnUnparsable(method, status); }));
@@ -168,9 +174,9 @@ class DaemonImpl final : public Daemon {
     builder.SetMaxReceiveMessageSize(options_.max_receive_bytes);
     builder.RegisterService(generation_.get());
     builder.RegisterService(models_.get());
-    builder.RegisterService(&diffusion_);
-    builder.RegisterService(&control_);
     builder.RegisterService(&health_);
+    if (reflection_.has_value()) reflection_->RegisterWith(builder);
+    builder.RegisterCallbackGenericService(&unbuilt_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || grpc_port_ == 0) return BindError(options_.listen);
     return absl::OkStatus();
@@ -190,6 +196,7 @@ class DaemonImpl final : public Daemon {
     if (server_ == nullptr) return;
     health_.BeginShutdown();
     health_.CloseWatchers();
+    if (reflection_.has_value()) reflection_->CloseStreams();
     server_->Shutdown(deadline);
     server_.reset();
   }
@@ -244,8 +251,8 @@ class DaemonImpl final : public Daemon {
 
   const ServerOptions options_;
   HealthService health_;
-  v1::Diffusion::CallbackService diffusion_;  // not built: every RPC answers UNIMPLEMENTED
-  v1::Control::CallbackService control_;      // likewise
+  std::optional<ReflectionService> reflection_;
+  UnbuiltService unbuilt_;
   ActiveRequests active_;
   std::unique_ptr<WorkPool> codec_pool_, text_pool_, plan_pool_;
   std::unique_ptr<Metrics> metrics_;

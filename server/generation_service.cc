@@ -221,11 +221,4 @@ grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerCont
   return OnPool(context, deps_, text_pool_, request, response, &quantd::Detokenize);
 }
 
-grpc::ServerUnaryReactor* GenerationService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*,
-                                                   v1::ScoreResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(absl::UnimplementedError("Score: not built yet")));
-  return reactor;
-}
-
 }  // namespace quantd

@@ -27,7 +27,8 @@ class LiveStreams {
   bool stopped_ QD_GUARDED_BY(mutex_) = false;
 };
 
-class GenerationService final : public v1::Generation::CallbackService {
+// All but Score, which is not built yet and left to server/unbuilt_service.h.
+class GenerationService final : public v1::Generation::WithGenericMethod_Score<v1::Generation::CallbackService> {
  public:
   // `text_pool` runs Tokenize and Detokenize, so that they cannot hold up the prompts of Generate.
   GenerationService(GenerateDeps deps, WorkPool& text_pool, Outbox::Limits outbox)
@@ -41,8 +42,6 @@ class GenerationService final : public v1::Generation::CallbackService {
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override;
-  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
-                                  v1::ScoreResponse* response) override;
 
   LiveStreams& streams() { return streams_; }
 

@@ -147,4 +147,16 @@ grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::Callba
   return watcher;
 }
 
+grpc::ServerUnaryReactor* HealthService::List(grpc::CallbackServerContext* context,
+                                              const grpc::health::v1::HealthListRequest*,
+                                              grpc::health::v1::HealthListResponse* response) {
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [name, status] : statuses_) (*response->mutable_statuses())[name].set_status(status);
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
 }  // namespace quantd

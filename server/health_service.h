@@ -1,4 +1,4 @@
-// grpc.health.v1 of our own: gRPC's default service is missing from the reflection pool. Names: "" is the whole server,
+// grpc.health.v1 of our own: gRPC's default service has no List and no models. Names: "" is the whole server,
 // each service by its full name, and "model:<name>".
 #pragma once
 
@@ -28,6 +28,9 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
                                   grpc::health::v1::HealthCheckResponse* response) override;
   grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
       grpc::CallbackServerContext* context, const grpc::health::v1::HealthCheckRequest* request) override;
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const grpc::health::v1::HealthListRequest* request,
+                                 grpc::health::v1::HealthListResponse* response) override;
 
  private:
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;

@@ -1,5 +1,5 @@
 // The read side of quantd.v1.Models. LoadModel, UnloadModel, GetQuantization and WatchModels are not built yet and
-// answer UNIMPLEMENTED.
+// left to server/unbuilt_service.h.
 #pragma once
 
 #include <string>
@@ -13,7 +13,12 @@
 
 namespace quantd {
 
-class ModelsService final : public v1::Models::CallbackService {
+// What is built of the proto.
+using BuiltModels = v1::Models::WithGenericMethod_LoadModel<
+    v1::Models::WithGenericMethod_UnloadModel<v1::Models::WithGenericMethod_GetQuantization<
+        v1::Models::WithGenericMethod_WatchModels<v1::Models::CallbackService>>>>;
+
+class ModelsService final : public BuiltModels {
  public:
   // PlanModel reads no path but those of the registry's models and what lies below `roots`.
   ModelsService(ModelRegistry& registry, WorkPool& plan_pool, std::vector<std::string> roots)

@@ -3,14 +3,16 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 
-#include "quantd/v1/control.grpc.pb.h"
-#include "quantd/v1/diffusion.grpc.pb.h"
-#include "quantd/v1/models.grpc.pb.h"
+#include "quantd/v1/control.pb.h"
+#include "quantd/v1/diffusion.pb.h"
+#include "quantd/v1/models.pb.h"
+#include "server/reflection_service.h"
 #include "server/status.h"
 #include "tests/server/daemon_fixture.h"
 
@@ -18,33 +20,14 @@ namespace quantd {
 namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+using grpc::reflection::v1::ServerReflectionRequest;
+using grpc::reflection::v1::ServerReflectionResponse;
 using quantd::testing::DaemonTest;
 using quantd::testing::FakeRegistry;
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-
-TEST_F(DaemonTest, WhatIsNotBuiltAnswersUnimplemented) {
-  const auto expect = [](const grpc::Status& s) { EXPECT_EQ(s.error_code(), grpc::StatusCode::UNIMPLEMENTED); };
-  {
-    grpc::ClientContext c;
-    v1::ScoreResponse r;
-    expect(generation_->Score(&c, {}, &r));
-  }
-  {
-    grpc::ClientContext c;
-    v1::ServerInfo r;
-    expect(v1::Control::NewStub(channel_)->GetServerInfo(&c, {}, &r));
-  }
-  {
-    grpc::ClientContext c;
-    v1::UnloadModelResponse r;
-    expect(v1::Models::NewStub(channel_)->UnloadModel(&c, {}, &r));
-  }
-  {
-    grpc::ClientContext c;
-    expect(v1::Diffusion::NewStub(channel_)->GenerateImage(&c, {})->Finish());
-  }
-}
+using ::testing::StartsWith;
 
 TEST_F(DaemonTest, HealthTellsServerServicesAndModels) {
   EXPECT_EQ(Health(""), HealthCheckResponse::NOT_SERVING);
@@ -71,7 +54,25 @@ TEST_F(DaemonTest, HealthTellsServerServicesAndModels) {
   EXPECT_EQ(health_->Watch(&watch_long, request)->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(health_->Check(&check_long, request, &seen).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 
+  const auto listed = [&] {
+    grpc::ClientContext list;
+    grpc::health::v1::HealthListResponse all;
+    EXPECT_TRUE(health_->List(&list, {}, &all).ok());
+    std::map<std::string, int> out;
+    for (const auto& [name, one] : all.statuses()) out[name] = one.status();
+    return out;
+  };
+  std::map<std::string, int> expected = {{"", HealthCheckResponse::NOT_SERVING},
+                                         {"model:tiny", HealthCheckResponse::NOT_SERVING},
+                                         {"quantd.v1.Control", HealthCheckResponse::NOT_SERVING},
+                                         {"quantd.v1.Diffusion", HealthCheckResponse::NOT_SERVING},
+                                         {"quantd.v1.Generation", HealthCheckResponse::NOT_SERVING},
+                                         {"quantd.v1.Models", HealthCheckResponse::SERVING}};
+  EXPECT_EQ(listed(), expected);
+
   ASSERT_TRUE(daemon_->WaitUntilReady().ok());
+  for (const char* name : {"", "model:tiny", "quantd.v1.Generation"}) expected[name] = HealthCheckResponse::SERVING;
+  EXPECT_EQ(listed(), expected);
   ASSERT_TRUE(reader->Read(&seen));
   EXPECT_EQ(seen.status(), HealthCheckResponse::SERVING);
   EXPECT_EQ(Health(""), HealthCheckResponse::SERVING);
@@ -132,19 +133,119 @@ RawAnswer CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::stri
   return answer;
 }
 
-// By hand: a second copy of reflection.proto cannot be linked beside gRPC's own.
-RawAnswer ListServices(const std::shared_ptr<grpc::Channel>& channel) {
-  const std::string list_services("\x3a\x00", 2);  // field 7, an empty string
-  return CallRaw(channel, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", list_services);
+// What one stream of reflection answers, and how it ended.
+struct Reflected {
+  std::vector<ServerReflectionResponse> answers;
+  grpc::Status status;
+};
+Reflected Ask(const std::shared_ptr<grpc::Channel>& channel, const std::vector<ServerReflectionRequest>& requests) {
+  Reflected out;
+  grpc::ClientContext context;
+  auto stream = grpc::reflection::v1::ServerReflection::NewStub(channel)->ServerReflectionInfo(&context);
+  for (const ServerReflectionRequest& request : requests) {
+    ServerReflectionResponse answer;
+    if (!stream->Write(request) || !stream->Read(&answer)) break;
+    out.answers.push_back(std::move(answer));
+  }
+  stream->WritesDone();
+  out.status = stream->Finish();
+  return out;
+}
+ServerReflectionRequest AskForServices() {
+  ServerReflectionRequest request;
+  request.set_list_services("");
+  return request;
+}
+ServerReflectionRequest AskForSymbol(const std::string& name) {
+  ServerReflectionRequest request;
+  request.set_file_containing_symbol(name);
+  return request;
 }
 
-TEST_F(DaemonTest, ReflectionListsEveryService) {
-  const RawAnswer answer = ListServices(channel_);
-  for (const char* name : {"quantd.v1.Generation", "quantd.v1.Models", "quantd.v1.Diffusion", "quantd.v1.Control",
-                           "grpc.health.v1.Health"}) {
-    EXPECT_THAT(answer.message, HasSubstr(name));
-  }
+TEST_F(DaemonTest, BothReflectionsListEveryService) {
+  const Reflected answer = Ask(channel_, {AskForServices()});
   EXPECT_TRUE(answer.status.ok());
+  ASSERT_EQ(answer.answers.size(), 1u);
+  std::vector<std::string> names;
+  for (const auto& service : answer.answers[0].list_services_response().service()) names.push_back(service.name());
+  EXPECT_THAT(names, ElementsAre("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+                                 "grpc.reflection.v1alpha.ServerReflection", "quantd.v1.Control", "quantd.v1.Diffusion",
+                                 "quantd.v1.Generation", "quantd.v1.Models"));
+  const RawAnswer alpha = CallRaw(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                                  AskForServices().SerializeAsString());
+  EXPECT_EQ(alpha.message, answer.answers[0].SerializeAsString());
+  EXPECT_TRUE(alpha.status.ok());
+}
+
+TEST_F(DaemonTest, ReflectionHasHealthAndTheMessagesOfErrorDetails) {
+  std::vector<ServerReflectionRequest> requests;
+  for (const char* name :
+       {"grpc.health.v1.Health.List", "quantd.v1.Generation.GenerateStream", "google.rpc.Status",
+        "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo", "google.protobuf.Duration"}) {
+    requests.push_back(AskForSymbol(name));
+  }
+  const Reflected answer = Ask(channel_, requests);
+  EXPECT_TRUE(answer.status.ok());
+  ASSERT_EQ(answer.answers.size(), requests.size());
+  for (const ServerReflectionResponse& a : answer.answers)
+    EXPECT_TRUE(a.has_file_descriptor_response()) << a.DebugString();
+}
+
+TEST_F(DaemonTest, AReflectionStreamHasBounds) {
+  const Reflected large = Ask(channel_, {AskForSymbol(std::string(ReflectionService::kMaxRequestBytes, 'x'))});
+  EXPECT_EQ(large.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(large.answers.empty());
+
+  const std::vector<ServerReflectionRequest> many(ReflectionService::kMaxRequests + 1, AskForSymbol("none"));
+  const Reflected answer = Ask(channel_, many);
+  EXPECT_EQ(answer.answers.size(), size_t{ReflectionService::kMaxRequests});
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReadDetails(answer.status).reason, "LIMIT");
+
+  const RawAnswer unparsable = CallRaw(channel_, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "\xff");
+  EXPECT_EQ(unparsable.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(DaemonTest, ADrainEndsReflectionStreams) {
+  grpc::ClientContext context;
+  auto stream = grpc::reflection::v1::ServerReflection::NewStub(channel_)->ServerReflectionInfo(&context);
+  ServerReflectionResponse answer;
+  ASSERT_TRUE(stream->Write(AskForServices()));
+  ASSERT_TRUE(stream->Read(&answer));
+  daemon_->Drain(std::chrono::seconds(1));
+  EXPECT_FALSE(stream->Read(&answer));
+  const grpc::Status status = stream->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReadDetails(status).reason, "DRAINING") << "ended by the service, not cut at the server's deadline";
+}
+
+TEST_F(DaemonTest, EveryUnbuiltRpcSaysWhatIsNotBuilt) {
+  const std::set<std::string> built = {"Generate",   "GenerateStream", "Tokenize", "Detokenize",
+                                       "ListModels", "GetModel",       "PlanModel"};
+  int unbuilt = 0;
+  for (const auto* file : {v1::GenerateRequest::descriptor()->file(), v1::Model::descriptor()->file(),
+                           v1::ImageRequest::descriptor()->file(), v1::ServerInfo::descriptor()->file()}) {
+    for (int i = 0; i < file->service(0)->method_count(); ++i) {
+      const auto* method = file->service(0)->method(i);
+      if (built.count(method->name()) > 0) continue;
+      const std::string name = method->service()->full_name() + "/" + method->name();
+      const grpc::Status status = CallRaw(channel_, "/" + name, "").status;
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << name;
+      EXPECT_THAT(status.error_message(), StartsWith(name + ": not built yet: "));
+      EXPECT_EQ(ReadDetails(status).reason, "NOT_BUILT") << name;
+      ++unbuilt;
+    }
+  }
+  EXPECT_EQ(unbuilt, 15);
+}
+
+TEST_F(DaemonTest, AnUnknownMethodIsUnimplementedByName) {
+  for (const std::string name : {"quantd.v1.Generation/Genrate", "openai.v1.Chat/Complete"}) {
+    const grpc::Status status = CallRaw(channel_, "/" + name, "any message").status;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+    EXPECT_THAT(status.error_message(), StartsWith(name + ": no such method"));
+    EXPECT_EQ(ReadDetails(status).reason, "METHOD_UNKNOWN");
+  }
 }
 
 TEST_F(DaemonTest, ARequestThatCannotBeParsedIsInvalidArgumentAndCounted) {
@@ -179,9 +280,13 @@ TEST(DaemonOptionsTest, WithoutReflectionItIsNoService) {
   options.reflection = false;
   auto daemon = Daemon::Start(options, MakeFakeRegistry);
   ASSERT_TRUE(daemon.ok()) << daemon.status();
-  const RawAnswer answer = ListServices(
-      grpc::CreateChannel("127.0.0.1:" + std::to_string((*daemon)->grpc_port()), grpc::InsecureChannelCredentials()));
-  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  const auto channel =
+      grpc::CreateChannel("127.0.0.1:" + std::to_string((*daemon)->grpc_port()), grpc::InsecureChannelCredentials());
+  for (const char* version : {"v1", "v1alpha"}) {
+    const std::string method = std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo";
+    const grpc::Status status = CallRaw(channel, method, AskForServices().SerializeAsString()).status;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << version;
+  }
 }
 
 TEST(DaemonOptionsTest, AReadyFileThatCannotBeWrittenIsFoundBeforeTheModelsAreLoaded) {

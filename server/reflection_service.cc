@@ -1,0 +1,113 @@
+#include "server/reflection_service.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "server/status.h"
+
+namespace quantd {
+namespace {
+using grpc::reflection::v1::ServerReflectionRequest;
+
+absl::Status Parse(const grpc::ByteBuffer& bytes, ServerReflectionRequest& out) {
+  if (bytes.Length() > ReflectionService::kMaxRequestBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a reflection request has ", bytes.Length(),
+                                                   " bytes, expected at most ", ReflectionService::kMaxRequestBytes));
+  }
+  grpc::Slice slice;
+  if (!bytes.DumpToSingleSlice(&slice).ok() || !out.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
+    return absl::InvalidArgumentError("what was sent is no ServerReflectionRequest, or a string of it is no UTF-8");
+  }
+  return absl::OkStatus();
+}
+
+grpc::ByteBuffer ToBytes(const google::protobuf::Message& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+absl::Status ShutsDown() { return WithReason(absl::UnavailableError("the server shuts down"), "DRAINING"); }
+
+}  // namespace
+
+// One question at a time: the next is read when the answer is written. All state is guarded by the service's lock;
+// gRPC's operations never call back on the calling thread.
+class ReflectionService::Stream final : public grpc::ServerBidiReactor<Bytes, Bytes> {
+ public:
+  explicit Stream(ReflectionService& service) : service_(service) {}
+
+  // With the service's lock held.
+  void Start() { StartRead(&request_); }
+  void End(const absl::Status& status) {
+    if (end_.ok()) end_ = status;
+    if (!writing_) FinishOnce();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    const absl::Status status = ok ? Answer() : absl::OkStatus();
+    MutexLock lock(service_.mutex_);
+    if (finished_) return;
+    if (!ok) return FinishOnce();  // the client has no more questions, or is gone
+    if (!status.ok()) return End(status);
+    writing_ = true;
+    StartWrite(&answer_);
+  }
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(service_.mutex_);
+    writing_ = false;
+    if (!ok || !end_.ok()) return FinishOnce();
+    StartRead(&request_);
+  }
+  void OnDone() override {
+    {
+      MutexLock lock(service_.mutex_);
+      service_.streams_.erase(this);
+    }
+    delete this;
+  }
+  absl::Status Answer() {
+    if (++requests_ > kMaxRequests) {
+      return WithReason(
+          absl::ResourceExhaustedError(absl::StrCat("a stream has at most ", kMaxRequests, " reflection requests")),
+          "LIMIT");
+    }
+    ServerReflectionRequest request;
+    QD_RETURN_IF_ERROR(Parse(request_, request));
+    answer_ = ToBytes(service_.schema_.Answer(request));
+    return absl::OkStatus();
+  }
+  void FinishOnce() {
+    if (!std::exchange(finished_, true)) Finish(ToGrpc(end_));
+  }
+
+  ReflectionService& service_;
+  Bytes request_, answer_;  // of the one reaction that runs between a read and a write
+  int requests_ = 0;
+  absl::Status end_;
+  bool writing_ = false, finished_ = false;
+};
+
+void ReflectionService::RegisterWith(grpc::ServerBuilder& builder) {
+  builder.RegisterService(&v1_);
+  builder.RegisterService(&v1alpha_);
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReflectionService::Open() {
+  auto* stream = new Stream(*this);
+  MutexLock lock(mutex_);
+  streams_.insert(stream);
+  stream->Start();
+  if (closed_) stream->End(ShutsDown());
+  return stream;
+}
+
+void ReflectionService::CloseStreams() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  for (Stream* stream : streams_) stream->End(ShutsDown());
+}
+
+}  // namespace quantd
