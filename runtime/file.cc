@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
@@ -85,6 +86,8 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
     const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
     if (errno == ENOENT || errno == ENOTDIR) return absl::NotFoundError(message);
     if (errno == EACCES || errno == EPERM) return absl::PermissionDeniedError(message);
+    if (errno == EMFILE || errno == ENFILE) return WithReason(absl::ResourceExhaustedError(message), "NO_DESCRIPTORS");
+    if (errno == ENOMEM) return WithReason(absl::ResourceExhaustedError(message), "OUT_OF_MEMORY");
     return absl::InvalidArgumentError(message);
   }
   struct stat status;

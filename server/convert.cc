@@ -314,7 +314,7 @@ std::string LayerPattern(const std::string& name) {
 
 std::string ContextNote(int64_t held, int64_t wanted) {
   return absl::StrCat("the KV cache holds ", held, " of the ", wanted,
-                      " tokens of the model's context; a larger kv_cache_bytes holds more");
+                      " tokens of the model's context; a larger kv_cache_bytes (--kv-cache-bytes) holds more");
 }
 
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers) {

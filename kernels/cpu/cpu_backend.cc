@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "kernels/backend.h"
@@ -66,8 +67,9 @@ class CpuBackend : public Backend {
     if (!dry_run_) {
       data = AllocateHost(bytes);
       if (data == nullptr) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("cpu: the system has no ", bytes, " bytes for ", ToAbsl(Name(tag.component))));
+        return WithReason(absl::ResourceExhaustedError(absl::StrCat("cpu: the system has no ", bytes, " bytes for ",
+                                                                    ToAbsl(Name(tag.component)))),
+                          "OUT_OF_MEMORY");
       }
     }
     ledger_.Add(tag, bytes);
@@ -321,9 +323,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const BackendOptions& 
   }
   const char* environment = std::getenv("QUANTD_CPU_ISA");
   std::string isa = !options.isa.empty() ? options.isa : environment != nullptr ? environment : "";
-  QD_ASSIGN_OR_RETURN(const cpu::CpuOps* ops, cpu::SelectOps(isa));
+  const absl::StatusOr<const cpu::CpuOps*> selected = cpu::SelectOps(isa);
+  if (!selected.ok()) return options.isa.empty() ? WithField(selected.status(), "QUANTD_CPU_ISA") : selected.status();
   int threads = options.threads > 0 ? options.threads : cpu::AvailableCpus();
-  auto backend = std::make_unique<cpu::CpuBackend>(*ops, threads, options.dry_run);
+  auto backend = std::make_unique<cpu::CpuBackend>(**selected, threads, options.dry_run);
   QD_RETURN_IF_ERROR(backend->Init());
   return backend;
 }

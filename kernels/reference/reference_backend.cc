@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "kernels/memory_ledger.h"
@@ -191,8 +192,9 @@ class ReferenceBackend : public Backend {
     if (!dry_run_ && bytes > 0) {
       data = std::aligned_alloc(64, (static_cast<size_t>(bytes) + 63) / 64 * 64);
       if (data == nullptr) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("reference: no memory for ", bytes, " bytes of ", ToAbsl(Name(tag.component))));
+        return WithReason(absl::ResourceExhaustedError(absl::StrCat("reference: no memory for ", bytes, " bytes of ",
+                                                                    ToAbsl(Name(tag.component)))),
+                          "OUT_OF_MEMORY");
       }
     }
     ledger_.Add(tag, bytes);

@@ -97,7 +97,7 @@ int Run(const ChatFlags& f) {
 }  // namespace
 
 void AddChat(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("chat", "Talk to a model of a running daemon");
+  CLI::App* command = app.add_subcommand("chat", "Talk to a model of a running daemon")->group("Ask a running daemon");
   auto f = std::make_shared<ChatFlags>();
   f->client.AddTo(*command);
   command->add_option("--system", f->system, "A system message")->type_name("TEXT");

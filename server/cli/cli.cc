@@ -1,5 +1,7 @@
 #include "server/cli/cli.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,12 +10,21 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <new>
+#include <system_error>
+#include <vector>
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_replace.h>
 
 #include <CLI/CLI.hpp>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "server/config.h"
+#include "base/strings.h"
+#include "runtime/printable.h"
+#include "server/cli/environment.h"
+#include "server/cli/suggest.h"
 #include "server/library_logs.h"
 #include "server/status.h"
 #include "server/version.h"
@@ -21,46 +32,132 @@
 namespace quantd {
 namespace {
 
+// A line of a message as it may go to a terminal; a message may have several.
+std::string Shown(std::string_view message) {
+  constexpr size_t kMaxLine = 4096;
+  std::string shown;
+  while (true) {
+    const size_t end = message.find('\n');
+    shown += Printable(message.substr(0, end), kMaxLine);
+    if (end == std::string_view::npos) return shown;
+    shown += '\n';
+    message.remove_prefix(end + 1);
+  }
+}
+
 void PrintError(const std::string& code, const std::string& reason, const std::string& message) {
   const bool repeats = reason.empty() || reason == code;
   std::fprintf(stderr, "error: %s%s%s: %s\n", code.c_str(), repeats ? "" : " ", repeats ? "" : reason.c_str(),
-               message.empty() ? "(no message)" : message.c_str());
-}
-
-// Says where `word` is no command, with the one that was probably meant.
-bool RefuseUnknownCommand(const CLI::App& app, const std::string& word) {
-  if (word.empty() || word[0] == '-') return false;
-  std::vector<std::string_view> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    names.push_back(command->get_name());
-  }
-  if (std::find(names.begin(), names.end(), word) != names.end()) return false;
-  const std::string near(Nearest(word, names));
-  std::fprintf(stderr, "error: unknown command \"%s\"%s\nRun with --help for more information.\n", word.c_str(),
-               near.empty() ? "" : ("; did you mean \"" + near + "\"?").c_str());
-  return true;
+               message.empty() ? "(no message)" : Shown(message).c_str());
 }
 
 void PrintWriteError() { std::fprintf(stderr, "error: cannot write to standard output: %s\n", std::strerror(errno)); }
+
+// Flags in groups as CLI11 has them, without its remarks on the environment and on what excludes what.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
+  }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string help = CLI::Formatter::make_help(app, std::move(name), mode);
+    for (size_t at; (at = help.find("\n\n\n")) != std::string::npos;) help.erase(at, 1);
+    return help;
+  }
+  std::string make_option_usage(const CLI::Option* option) const override {
+    return "[" + option->get_name(/*positional=*/true, /*all_options=*/false) +
+           (option->get_expected_max() > 1 ? "]..." : "]");
+  }
+};
+
+// The words that begin the command line, but for the program's name.
+std::string Word(int argc, char** argv, int i) { return argc > i ? argv[i] : ""; }
+
+const CLI::App* FindCommand(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+int UsageError(const std::string& message, const std::string& command) {
+  std::fprintf(stderr, "error: %s\n`quantd %s--help` says more.\n", message.c_str(),
+               command.empty() ? "" : (command + " ").c_str());
+  return kExitUsage;
+}
+
+// `quantd help` and `quantd help COMMAND`.
+int Help(const CLI::App& app, const std::string& name) {
+  const CLI::App* command = FindCommand(app, name);
+  if (!name.empty() && name[0] != '-' && command == nullptr) return UsageError(UnknownCommand(app, name), "");
+  std::fputs((command == nullptr ? app.help() : command->help("quantd")).c_str(), stdout);
+  return kExitOk;
+}
+
+int ParseFailure(const CLI::App& app, const CLI::App* command, const CLI::ParseError& e) {
+  if (e.get_exit_code() == 0) return app.exit(e) == 0 ? kExitOk : kExitUsage;  // --help and --version
+  std::string message = e.what();
+  absl::StrReplaceAll({{": At Most 1 required but received ", " can be given once and is given "}}, &message);
+  if (const std::vector<std::string> unexpected = app.remaining(/*recurse=*/true); !unexpected.empty()) {
+    message = UnexpectedArguments(app, command == nullptr ? app : *command, unexpected);
+  }
+  return UsageError(message, command == nullptr ? "" : command->get_name());
+}
+
+// An exception of a library or of the language: no memory and no thread are the machine's, the rest is ours.
+int ExceptionFailure(const std::exception& e) {
+  const auto* system = dynamic_cast<const std::system_error*>(&e);
+  const bool no_thread = system != nullptr && system->code() == std::errc::resource_unavailable_try_again;
+  if (no_thread) {
+    std::fputs("error: the system starts no more threads for this process (ulimit -u, the cgroup's pids.max)\n",
+               stderr);
+    return kExitResources;
+  }
+  if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
+    std::fputs("error: the system has no memory left for this process\n", stderr);
+    return kExitResources;
+  }
+  std::fprintf(stderr, "error: internal: %s\n", Shown(e.what()).c_str());
+  return kExitInternal;
+}
 
 }  // namespace
 
 int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
-  if (ReasonOf(status) == "BIND_FAILED") return kExitBind;
-  switch (status.code()) {
-    case absl::StatusCode::kResourceExhausted:
-      return kExitResources;
-    case absl::StatusCode::kInvalidArgument:  // a setting of ours, or a model that makes no sense
-      return GetField(status).empty() ? kExitModel : kExitConfig;
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kFailedPrecondition:
-      return kExitModel;
-    default:
-      return kExitRuntime;
+  const std::string reason = GetReason(status);
+  if (reason == "BIND_FAILED") return kExitBind;
+  for (const char* resource : {"MEMORY_BUDGET", "OUT_OF_MEMORY", "NO_DESCRIPTORS", "NO_THREADS"}) {
+    if (reason == resource) return kExitResources;
   }
+  if (!GetField(status).empty()) return kExitConfig;  // a setting of ours
+  switch (status.code()) {
+    case absl::StatusCode::kInternal:
+      return kExitInternal;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kCancelled:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kExitRuntime;
+    default:
+      return kExitModel;
+  }
+}
+
+absl::Status CheckDescriptors(int count) {
+  std::vector<int> opened;
+  while (static_cast<int>(opened.size()) < count) {
+    const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) break;
+    opened.push_back(fd);
+  }
+  for (const int fd : opened) close(fd);
+  if (static_cast<int>(opened.size()) == count) return absl::OkStatus();
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return WithReason(absl::ResourceExhaustedError(absl::StrCat("this process can open ", opened.size(),
+                                                              " more files and needs at least ", count,
+                                                              "; its limit is ", limit.rlim_cur, " (ulimit -n)")),
+                    "NO_DESCRIPTORS");
 }
 
 void PrintError(const absl::Status& status) {
@@ -68,7 +165,7 @@ void PrintError(const absl::Status& status) {
 }
 
 void PrintUsageError(const absl::Status& status) {
-  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+  std::fprintf(stderr, "error: %s\n", Shown(ToStd(status.message())).c_str());
 }
 
 void PrintError(const grpc::Status& status, const std::string& address) {
@@ -91,31 +188,53 @@ int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_DFL);
   TakeLibraryLogs();
   CLI::App app{"quantd serves quantized language models over gRPC.", "quantd"};
+  app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   app.set_version_flag("-V,--version", std::string(Version()));
   app.footer(
       "Examples:\n"
-      "  quantd serve --model ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
+      "  quantd serve ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
       "  quantd chat \"What is a KV cache?\"\n"
-      "  quantd plan --model ./Llama-3.2-1B --quantize int8_weight_only\n\n"
-      "Exit codes: 0 ok, 1 failed while running, 2 usage, 3 configuration, 4 model invalid, 5 resources, 6 cannot "
-      "listen, 130 interrupted.\n"
-      "`quantd COMMAND --help` says more.");
+      "  quantd plan ./Llama-3.2-1B --quantize int8_weight_only\n\n"
+      "`quantd help COMMAND` says more. A flag can come from the environment: --max-context from\n"
+      "QUANTD_MAX_CONTEXT. Exit codes: 0 ok, 1 failed while running, 2 usage, 3 configuration, 4 model,\n"
+      "5 memory, descriptors or threads, 6 cannot listen, 70 a bug of quantd, 130 interrupted.");
   int exit_code = kExitOk;
   AddServe(app, exit_code);
-  AddGenerate(app, exit_code);
-  AddChat(app, exit_code);
-  AddModels(app, exit_code);
   AddPlan(app, exit_code);
+  AddChat(app, exit_code);
+  AddGenerate(app, exit_code);
+  AddModels(app, exit_code);
   AddVersion(app, exit_code);
-  if (argc > 1 && RefuseUnknownCommand(app, argv[1])) return kExitUsage;
+  const std::string word = Word(argc, argv, 1);
+  if (word.empty()) {
+    std::fputs(app.help().c_str(), stderr);
+    return kExitUsage;
+  }
+  if (word == "help") return Help(app, Word(argc, argv, 2));
+  const CLI::App* command = FindCommand(app, word);
+  for (const char* client : {"chat", "generate", "models"}) {
+    constexpr int kNeededDescriptors = 12;  // gRPC's pollers and one connection
+    if (word != client) continue;
+    if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) {
+      PrintError(status);
+      return ExitCodeOf(status);
+    }
+  }
+  if (command == nullptr && word[0] != '-') return UsageError(UnknownCommand(app, word), "");
+  WarnOfUnknownEnvironment(app);
+  if (command != nullptr) ReadEnvironment(*app.get_subcommand(word));
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {  // also what --help and --version throw
-    exit_code = app.exit(e) == 0 ? kExitOk : kExitUsage;
+  } catch (const CLI::ParseError& e) {
+    exit_code = ParseFailure(app, command, e);
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
-    return kExitRuntime;
+    exit_code = ExceptionFailure(e);
+  }
+  if (command != nullptr && exit_code == kExitUsage) {
+    for (const std::string& entry : EnvironmentOf(*command)) {
+      std::fprintf(stderr, "from the environment: %s\n", entry.c_str());
+    }
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     PrintWriteError();

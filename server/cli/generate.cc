@@ -81,7 +81,8 @@ int Run(const GenerateFlags& f) {
 }  // namespace
 
 void AddGenerate(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("generate", "Continue a text, by a running daemon");
+  CLI::App* command =
+      app.add_subcommand("generate", "Continue a text, by a running daemon")->group("Ask a running daemon");
   auto f = std::make_shared<GenerateFlags>();
   f->client.AddTo(*command);
   CLI::Option* prompt =

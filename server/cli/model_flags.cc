@@ -1,40 +1,60 @@
 #include "server/cli/model_flags.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 
 #include <CLI/CLI.hpp>
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/printable.h"
 #include "server/cli/cli.h"
 #include "server/config.h"
 
 namespace quantd {
 
 void ModelFlags::AddTo(CLI::App& app, bool for_serving) {
-  app.add_option("--model", models, "A GGUF file or a Hugging Face folder (repeatable)")
+  app.add_option("model,-m,--model", models, "A GGUF file or a Hugging Face folder (repeatable)")
       ->type_name("[NAME=]PATH")
-      ->allow_extra_args(false);
+      ->group("Models");
   app.add_option("--quantize", quantize,
                  "Scheme of the weights (bf16, int8_weight_only, int4_weight_only[,group_size=64],\n"
                  "int8_dynamic_activation_int8_weight); default: as the checkpoint is")
-      ->type_name("SCHEME");
-  app.add_option("--kv-cache-dtype", kv_cache_dtype, "f32, bf16 or int8; default bf16")->type_name("DTYPE");
+      ->type_name("SCHEME")
+      ->group("Models");
+  app.add_option("--kv-cache-dtype", kv_cache_dtype, "f32, bf16 or int8; default bf16")
+      ->type_name("DTYPE")
+      ->group("Models");
   app.add_option("--kv-cache-bytes", kv_cache_bytes,
                  "Size of the KV cache (64MiB); default: max-sequences at max-context, at most 1GiB")
-      ->type_name("SIZE");
-  app.add_option("--activations", activations, "f32 or bf16; default f32")->type_name("DTYPE");
-  app.add_option("--max-context", max_context,
-                 "Tokens of prompt and output together, at least 2; default: the model's");
-  app.add_option("--max-sequences", max_sequences, "Sequences in one step; default 16");
-  app.add_option("--max-batch-tokens", max_batch_tokens, "Tokens of one step; default 512");
-  app.add_option("--backend", backend, "cpu or reference; default cpu")->type_name("NAME");
-  app.add_option("--threads", threads, "Default: as many as affinity and cgroup allow");
+      ->type_name("SIZE")
+      ->group("Models");
+  app.add_option("--activations", activations, "f32 or bf16; default f32")->type_name("DTYPE")->group("Models");
+  app.add_option("--max-context", max_context, "Tokens of prompt and output together, at least 2; default: the model's")
+      ->type_name("TOKENS")
+      ->group("Models");
+  app.add_option("--max-sequences", max_sequences, "Sequences in one step; default 16")
+      ->type_name("N")
+      ->group("Models");
+  app.add_option("--max-batch-tokens", max_batch_tokens, "Tokens of one step; default 512")
+      ->type_name("N")
+      ->group("Models");
+  if (for_serving) {
+    app.add_option("--max-waiting-requests", max_waiting_requests, "Queue bound; default 256")
+        ->type_name("N")
+        ->group("Models");
+    app.add_option("--max-waiting-tokens", max_waiting_tokens, "Queue bound in prompt tokens; default 262144")
+        ->type_name("N")
+        ->group("Models");
+  }
+  app.add_option("--backend", backend, "cpu or reference; default cpu")->type_name("NAME")->group("Machine");
+  app.add_option("-t,--threads", threads, "Default: as many as affinity and cgroup allow")
+      ->type_name("N")
+      ->group("Machine");
   app.add_option("--memory-budget", memory_budget, "Default: 90 % of what the machine or cgroup allows")
-      ->type_name("SIZE");
-  if (!for_serving) return;
-  app.add_option("--max-waiting-requests", max_waiting_requests, "Queue bound; default 256");
-  app.add_option("--max-waiting-tokens", max_waiting_tokens, "Queue bound in prompt tokens; default 262144");
+      ->type_name("SIZE")
+      ->group("Machine");
 }
 
 namespace {
@@ -78,11 +98,16 @@ absl::Status ModelFlags::Apply(ServerOptions& options) const {
     ModelOptions model;
     model.spec.path = named ? text.substr(equals + 1) : text;
     model.name = named ? text.substr(0, equals) : DefaultModelName(text);
+    if (model.spec.path.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--model: \"", Printable(text), "\" names no path, expected PATH or NAME=PATH"));
+    }
     QD_RETURN_IF_ERROR(CheckModelPath(model.spec.path));
     QD_RETURN_IF_ERROR(CheckModelName(model.name));
     for (const ModelOptions& other : options.models) {
       if (other.name == model.name) {
-        return absl::InvalidArgumentError(absl::StrCat("--model: two models are named \"", model.name, "\""));
+        return absl::InvalidArgumentError(
+            absl::StrCat("--model: two models are named \"", model.name, "\"; NAME=PATH gives another name"));
       }
     }
     options.models.push_back(std::move(model));
@@ -99,7 +124,7 @@ absl::Status ModelFlags::Apply(ServerOptions& options) const {
 int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions& options) {
   if (!config.empty()) {
     const std::vector<std::string> errors = ReadConfig(config, options);
-    for (const std::string& error : errors) std::fprintf(stderr, "%s\n", error.c_str());
+    for (const std::string& error : errors) std::fprintf(stderr, "error: %s\n", error.c_str());
     if (!errors.empty()) return kExitConfig;
   }
   if (absl::Status status = flags.Apply(options); !status.ok()) {
@@ -108,11 +133,22 @@ int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions
   }
   if (!options.models.empty()) return kExitOk;
   if (config.empty()) {
-    std::fputs("error: no model: give --model PATH or a --config with models\n", stderr);
+    std::fputs("error: no model: give the path of one, or --config FILE with models\n", stderr);
     return kExitUsage;
   }
-  std::fprintf(stderr, "%s: names no models, and no --model is given\n", config.c_str());
+  std::fprintf(stderr, "error: %s: names no models, and no path of one is given\n", config.c_str());
   return kExitConfig;
+}
+
+void ExplainMissingModels(const ServerOptions& options) {
+  for (const ModelOptions& model : options.models) {
+    if (access(model.spec.path.c_str(), F_OK) == 0) continue;
+    std::fprintf(
+        stderr,
+        "%s is not on this machine. quantd downloads no models: it serves a GGUF file, or a Hugging Face folder "
+        "with config.json and *.safetensors, by its path\n",
+        Printable(model.spec.path).c_str());
+  }
 }
 
 }  // namespace quantd

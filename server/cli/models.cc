@@ -89,7 +89,8 @@ int Run(const ModelsFlags& f) {
 }  // namespace
 
 void AddModels(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("models", "List the models of a running daemon");
+  CLI::App* command =
+      app.add_subcommand("models", "List the models of a running daemon")->group("Ask a running daemon");
   auto f = std::make_shared<ModelsFlags>();
   f->client.AddAddressTo(*command);
   command->add_option("name", f->name, "One model; default: all")->type_name("NAME");

@@ -103,6 +103,7 @@ int Run(const PlanFlags& f) {
     if (!plan.ok()) {
       if (options.models.size() > 1) std::fprintf(stderr, "model %s:\n", model.name.c_str());
       PrintError(plan.status());
+      if (absl::IsNotFound(plan.status())) ExplainMissingModels(options);
       return ExitCodeOf(plan.status());
     }
     v1::MemoryPlan proto;
@@ -122,7 +123,7 @@ int Run(const PlanFlags& f) {
 }  // namespace
 
 void AddPlan(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("plan", "Say what a load would take, without loading");
+  CLI::App* command = app.add_subcommand("plan", "Say what a load would take, without loading")->group("Serve");
   auto f = std::make_shared<PlanFlags>();
   command->add_option("--config", f->config, "YAML file of quantd serve; flags override it")->type_name("FILE");
   f->model.AddTo(*command, /*for_serving=*/false);
@@ -131,8 +132,8 @@ void AddPlan(CLI::App& app, int& exit_code) {
       ->check(CLI::IsMember({"text", "json"}));
   command->footer(
       "Examples:\n"
-      "  quantd plan --model ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
-      "  quantd plan --model ./SmolLM2-135M-Instruct.Q4_1.gguf --verbose\n"
+      "  quantd plan ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
+      "  quantd plan ./SmolLM2-135M-Instruct.Q4_1.gguf --verbose\n"
       "  quantd plan --config quantd.yaml\n\n"
       "Exits 5 where it does not fit.");
   command->callback([f, &exit_code] { exit_code = Run(*f); });

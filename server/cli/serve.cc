@@ -1,19 +1,26 @@
 // `quantd serve`: options, signals, progress; everything else is the daemon's.
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <thread>
+
+#include <absl/strings/ascii.h>
 
 #include <CLI/CLI.hpp>
 
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/printable.h"
 #include "server/cli/cli.h"
 #include "server/cli/model_flags.h"
 #include "server/daemon.h"
@@ -39,6 +46,20 @@ absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
   if (f.ready_file.has_value()) options.ready_file = *f.ready_file;
   if (f.no_reflection) options.reflection = false;
   options.model_roots.insert(options.model_roots.end(), f.model_roots.begin(), f.model_roots.end());
+  return absl::OkStatus();
+}
+
+// The file's and the flags': what is no folder now is a typing error, and PlanModel would never say so.
+absl::Status CheckModelRoots(const std::vector<std::string>& roots) {
+  for (const std::string& root : roots) {
+    struct stat found = {};
+    if (stat(root.c_str(), &found) != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("model root ", Printable(root), ": ", std::strerror(errno)));
+    }
+    if (!S_ISDIR(found.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat("model root ", Printable(root), ": is no folder"));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -76,14 +97,36 @@ class Progress {
   int tenths_ = 0;
 };
 
-bool WaitForSignal(const sigset_t& signals, Duration timeout) {
+// The signal that came, or -1 where none did in time.
+int WaitForSignal(const sigset_t& signals, Duration timeout) {
   const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(timeout).count();
   const timespec t{static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
-  return sigtimedwait(&signals, nullptr, &t) > 0;
+  return sigtimedwait(&signals, nullptr, &t);
 }
 
+// SIGHUP comes of a terminal that is gone, which ends the daemon, and from operators who expect a reload, which does
+// not.
+class Hangup {
+ public:
+  // True where `signal` asks for an end.
+  bool Ends(int signal) const {
+    if (signal != SIGHUP) return signal > 0;
+    if (had_terminal_ && !HasTerminal()) return true;
+    LogWarning("SIGHUP: reloading the configuration is not built, nothing changes; restart to change it");
+    return false;
+  }
+
+ private:
+  static bool HasTerminal() {
+    const int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+  }
+  const bool had_terminal_ = HasTerminal();
+};
+
 // Requests in flight may finish until the timeout. A signal meanwhile ends them at once.
-void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals) {
+void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals, const Hangup& hangup) {
   LogInfo(absl::StrCat("draining for at most ", ToSeconds(timeout), " s; a second signal stops at once"));
   std::atomic<bool> drained{false};
   std::thread draining([&] {
@@ -91,7 +134,7 @@ void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals)
     drained = true;
   });
   while (!drained) {
-    if (WaitForSignal(signals, std::chrono::milliseconds(10))) daemon.StopNow();
+    if (hangup.Ends(WaitForSignal(signals, std::chrono::milliseconds(10)))) daemon.StopNow();
   }
   draining.join();
   LogInfo("stopped");
@@ -105,11 +148,8 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int Run(const ServerOptions& options) {
-  SetLogLevel(options.log_level);
-  RaiseDescriptorLimit();
-  std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
-  // Blocked before any thread starts, so that only the waits below receive them.
+// Blocks the signals that end the daemon, before any thread starts, so that only WaitForSignal receives them.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
@@ -118,20 +158,54 @@ int Run(const ServerOptions& options) {
   sigaction(SIGHUP, nullptr, &hangup);
   if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // nohup: it outlives its terminal
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
 
-  absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(options);
-  if (!started.ok()) {
-    PrintError(started.status());
-    return ExitCodeOf(started.status());
-  }
-  WarnOfGrpcErrors();
-  Daemon& daemon = **started;
+bool IsLoopback(const std::string& host) {
+  return host.starts_with("127.") || host == "::1" || absl::AsciiStrToLower(host) == "localhost" ||
+         host.starts_with("unix:");
+}
+
+void WarnOfOpenListener(const char* what, const HostPort& address) {
+  if (IsLoopback(address.host)) return;
+  LogWarning(absl::StrCat(what, " on ", ToString(address),
+                          " can be reached from other machines, without TLS and without authentication"));
+}
+
+void LogStart(Daemon& daemon, const ServerOptions& options) {
   const DeviceInfo device = daemon.registry().device();
   LogInfo(absl::StrCat("quantd ", ToAbsl(Version()), " (", ToAbsl(Commit()), "); device ", device.id, " ", device.name,
                        "; isa ", device.isa, "; threads ", device.threads, "; memory budget ",
                        FormatBytes(daemon.registry().memory_budget_bytes())));
-  LogInfo(absl::StrCat("listening: gRPC on ", ToString({options.listen.host, daemon.grpc_port()}), ", metrics on ",
-                       ToString({options.metrics_listen.host, daemon.metrics_port()})));
+  const HostPort grpc{options.listen.host, daemon.grpc_port()};
+  const HostPort metrics{options.metrics_listen.host, daemon.metrics_port()};
+  LogInfo(absl::StrCat("listening: gRPC on ", ToString(grpc), ", metrics on ", ToString(metrics)));
+  WarnOfOpenListener("gRPC", grpc);
+  WarnOfOpenListener("metrics", metrics);
+}
+
+int LoadFailure(const absl::Status& status, const ServerOptions& options) {
+  PrintError(status);
+  if (absl::IsNotFound(status)) ExplainMissingModels(options);
+  return ExitCodeOf(status);
+}
+
+// A daemon with what gRPC opens at its start and one client.
+constexpr int kNeededDescriptors = 40;
+
+int Run(const ServerOptions& options) {
+  SetLogLevel(options.log_level);
+  RaiseDescriptorLimit();
+  if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) return LoadFailure(status, options);
+  std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
+  const sigset_t signals = BlockSignals();
+  const Hangup hangup;
+
+  absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(options);
+  if (!started.ok()) return LoadFailure(started.status(), options);
+  WarnOfGrpcErrors();
+  Daemon& daemon = **started;
+  LogStart(daemon, options);
 
   absl::Status loaded;
   std::atomic<bool> settled{false};
@@ -142,52 +216,57 @@ int Run(const ServerOptions& options) {
   Progress progress;
   bool stop = false;
   while (!settled && !stop) {
-    stop = WaitForSignal(signals, std::chrono::milliseconds(20));
+    stop = hangup.Ends(WaitForSignal(signals, std::chrono::milliseconds(20)));
     if (!stop) progress.Show(daemon.registry().List());
   }
   progress.End();
   if (stop && !settled) {
     // A load has no point at which it must stop: what other models serve may finish, then the process just ends.
     LogInfo("stopping while a model loads");
-    DrainUntilSignal(daemon, options.drain_timeout, signals);
+    DrainUntilSignal(daemon, options.drain_timeout, signals, hangup);
     _exit(kExitOk);
   }
   loading.join();
-  if (!loaded.ok()) {
-    PrintError(loaded);
-    return ExitCodeOf(loaded);
-  }
+  if (!loaded.ok()) return LoadFailure(loaded, options);
   LogInfo("ready");
-  while (!stop) stop = WaitForSignal(signals, std::chrono::hours(1));
-  DrainUntilSignal(daemon, options.drain_timeout, signals);
+  while (!stop) stop = hangup.Ends(WaitForSignal(signals, std::chrono::hours(1)));
+  DrainUntilSignal(daemon, options.drain_timeout, signals, hangup);
   return kExitOk;
 }
 
 }  // namespace
 
 void AddServe(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("serve", "Load models and serve them over gRPC");
+  CLI::App* command = app.add_subcommand("serve", "Load models and serve them over gRPC")->group("Serve");
   auto f = std::make_shared<ServeFlags>();
   f->model.AddTo(*command, /*for_serving=*/true);
-  command->add_option("--config", f->config, "YAML file; flags override it")->type_name("FILE");
-  command->add_option("--listen", f->listen, "gRPC; default 127.0.0.1:8001 (port 0 = any)")->type_name("HOST:PORT");
+  command->add_option("--config", f->config, "YAML file; flags override it")->type_name("FILE")->group("Server");
+  command->add_option("--listen", f->listen, "gRPC: HOST:PORT (port 0 = any) or unix:/PATH; default 127.0.0.1:8001")
+      ->type_name("ADDRESS")
+      ->group("Server");
   command->add_option("--metrics-listen", f->metrics_listen, "HTTP /metrics /livez /readyz; default 127.0.0.1:9464")
-      ->type_name("HOST:PORT");
+      ->type_name("HOST:PORT")
+      ->group("Server");
   command->add_option("--model-root", f->model_roots, "Folder whose models PlanModel may read (repeatable)")
       ->type_name("DIR")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->group("Server");
   command
       ->add_option("--ready-file", f->ready_file,
                    "Written when the models are served: {\"grpc\", \"metrics\", \"pid\"}")
-      ->type_name("FILE");
-  command->add_flag("--no-reflection", f->no_reflection, "No grpc.reflection");
+      ->type_name("FILE")
+      ->group("Server");
+  command->add_flag("--no-reflection", f->no_reflection, "No grpc.reflection")->group("Server");
   command->add_option("--drain-timeout", f->drain_timeout, "For requests in flight after SIGTERM; default 30s")
-      ->type_name("TIME");
-  command->add_option("--log-level", f->log_level, "debug, info, warning or error; default info")->type_name("LEVEL");
+      ->type_name("TIME")
+      ->group("Server");
+  command->add_option("--log-level", f->log_level, "debug, info, warning or error; default info")
+      ->type_name("LEVEL")
+      ->group("Server");
   command->footer(
       "Examples:\n"
-      "  quantd serve --model ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
-      "  quantd serve --model llama=./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
+      "  quantd serve ./SmolLM2-135M-Instruct.Q4_1.gguf\n"
+      "  quantd serve llama=./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"
       "  quantd serve --config quantd.yaml --listen 0.0.0.0:8001");
   command->callback([f, &exit_code] {
     ServerOptions options;
@@ -196,6 +275,11 @@ void AddServe(CLI::App& app, int& exit_code) {
     if (absl::Status status = Apply(*f, options); !status.ok()) {
       PrintUsageError(status);
       exit_code = kExitUsage;
+      return;
+    }
+    if (absl::Status status = CheckModelRoots(options.model_roots); !status.ok()) {
+      PrintUsageError(status);
+      exit_code = f->model_roots.empty() ? kExitConfig : kExitUsage;
       return;
     }
     exit_code = Run(options);

@@ -38,8 +38,8 @@ int Run(bool json) {
         {"CLI11", CLI11_VERSION}}}};
   if (json) std::puts(all.dump(2).c_str());
   if (!backend.ok()) {
-    std::fprintf(stderr, "error: %s\n", std::string(backend.status().message()).c_str());
-    return kExitRuntime;
+    PrintError(backend.status());
+    return ExitCodeOf(backend.status());
   }
   if (json) return kExitOk;
   std::printf("quantd %s (%s)\ncompiler: %s\ncpu: %s; isa in use %s, available",
@@ -57,7 +57,8 @@ int Run(bool json) {
 }  // namespace
 
 void AddVersion(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("version", "Version, commit, compiler, instruction sets, libraries");
+  CLI::App* command =
+      app.add_subcommand("version", "Version, commit, compiler, instruction sets, libraries")->group("This program");
   auto output = std::make_shared<std::string>("text");
   command->add_option("-o,--output", *output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->footer("Examples:\n  quantd version\n  QUANTD_CPU_ISA=portable quantd version -o json");

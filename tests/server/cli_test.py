@@ -4,6 +4,7 @@
 usage: cli_test.py QUANTD GOLDENS_FOLDER
 """
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import urllib.request
@@ -25,6 +27,7 @@ import polling
 
 QUANTD = sys.argv[1]
 SMALL = pathlib.Path(sys.argv[2]) / "gguf" / "mixed_tied_gpt2.gguf"  # a context of 128 tokens
+SHARDED = pathlib.Path(sys.argv[2]) / "tiny_llama" / "sharded"
 LIMIT_S = 60  # for what takes milliseconds on a free machine
 ENDLESS = ["--max-tokens", "60000"]  # many seconds
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARN|ERROR) ")
@@ -38,6 +41,17 @@ def make_long_model(folder: pathlib.Path) -> pathlib.Path:
     path = folder / "long.gguf"
     path.write_bytes(data)
     return path
+
+
+def with_metadata(path: pathlib.Path, key: str, text: str) -> bytes:
+    """The GGUF file with this string among its metadata, padded with blanks so that its tensors stay aligned."""
+    name = key.encode()
+    data = path.read_bytes().replace(name, b"x" * len(name))  # as another key, where it is there
+    tensors, pairs = struct.unpack_from("<QQ", data, 8)
+    value = text.encode()
+    head = struct.pack("<Q", len(name)) + name + struct.pack("<I", 8)  # 8: a string
+    value += b" " * (-(len(head) + 8 + len(value)) % 32)
+    return data[:8] + struct.pack("<QQ", tensors, pairs + 1) + head + struct.pack("<Q", len(value)) + value + data[24:]
 
 
 def wait_until(condition, what: str) -> None:
@@ -73,13 +87,13 @@ def address_of_nobody():
 class Daemon:
     """`quantd serve` on ports of its own choosing."""
 
-    def __init__(self, folder: pathlib.Path, *args, stderr=None):
+    def __init__(self, folder: pathlib.Path, *args, stderr=None, listen="127.0.0.1:0", **more):
         self.log_file = folder / "log"
         self.ready_file = folder / "ready.json"
         with open(self.log_file, "wb") as log:
             self.process = subprocess.Popen(
-                [QUANTD, "serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--ready-file",
-                 str(self.ready_file), *map(str, args)], stdin=subprocess.DEVNULL, stderr=stderr or log)
+                [QUANTD, "serve", "--listen", listen, "--metrics-listen", "127.0.0.1:0", "--ready-file",
+                 str(self.ready_file), *map(str, args)], stdin=subprocess.DEVNULL, stderr=stderr or log, **more)
 
     def log(self) -> str:
         return self.log_file.read_text()
@@ -148,16 +162,18 @@ class ExitCodes(WithFolder):
 
     def test_2_usage(self):
         self.check(quantd(), 2)
-        self.check(quantd("serve"), 2, "--model")
+        self.check(quantd("serve"), 2, "no model: give the path of one")
+        self.check(quantd("serve", SMALL, "--listen", "[::1]:0", "--listen", "[::1]:0"), 2, "--listen can be given once and is given 2")
         self.check(quantd("serve", "--modle", SMALL), 2, "--modle")
         self.check(quantd("serve", "--model", SMALL, "--listen", "nowhere"), 2, "--listen", "nowhere")
         self.check(quantd("serve", "--model", SMALL, "--drain-timeout", "soon"), 2, "--drain-timeout")
         self.check(quantd("serve", "--model", SMALL, "--backend", "tpu"), 2, "--backend", "tpu")
         self.check(quantd("plan", "--model", SMALL, "--max-context", "1"), 2, "--max-context", "expected 2 to")
         self.check(quantd("plan", "--model", SMALL, "--quantize", "int3"), 2, "--quantize", "int3")
-        self.check(quantd("plan", "--model", SMALL, "other.gguf"), 2, "other.gguf")  # no second path of --model
         self.check(quantd("generate", "a", "--prompt", "b"), 2, "--prompt")
-        self.check(quantd("serv"), 2, 'unknown command "serv"; did you mean "serve"?')
+        self.check(quantd("serve", "--model", "x="), 2, '"x=" names no path')
+        self.check(quantd("serve", "--model", SMALL, "--model-root", "/nowhere"), 2, "model root /nowhere: No such file")
+        self.check(quantd("serve", "--model", SMALL, "--model-root", SMALL), 2, "is no folder")
         self.check(quantd("generate", "a", "--seed", "-1"), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--seed", 1 << 64), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--address", "http://localhost:8001/"), 2, "--address", "HOST:PORT")
@@ -189,15 +205,24 @@ class ExitCodes(WithFolder):
         self.check(quantd("plan", "--config", rule), 3, "nosuchlayer")
         self.check(quantd("serve", "--config", self.folder), 3, f"cannot read {self.folder}: Is a directory")
         self.check(quantd("serve", "--config", "/nowhere"), 3, "cannot read /nowhere: No such file")
+        self.check(quantd("serve", "--config", self.write(f"models: [{{path: {SMALL}}}]\nmodel_roots: [/nowhere]\n")), 3,
+                   "model root /nowhere: No such file")
+        unknown_isa = {**os.environ, "QUANTD_CPU_ISA": "zork"}
+        for args in [["plan", SMALL], ["serve", SMALL, *free], ["version"]]:
+            self.check(quantd(*args, env=unknown_isa), 3, 'instruction set "zork" is unknown')
 
     def test_4_model_invalid(self):
         free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-        self.check(quantd("plan", "--model", "/nowhere.gguf"), 4, "error: NOT_FOUND: /nowhere.gguf")
-        self.check(quantd("serve", "--model", "/nowhere.gguf", *free), 4, "error: NOT_FOUND: /nowhere.gguf")
+        for args in [["plan", "/nowhere.gguf"], ["serve", "/nowhere.gguf", *free]]:
+            self.check(quantd(*args), 4, "error: NOT_FOUND: /nowhere.gguf", "quantd downloads no models")
+        self.check(quantd("plan", "org/name"), 4, "org/name is not on this machine")
         broken = self.folder / "broken.gguf"
         broken.write_bytes(SMALL.read_bytes()[:10_000])
-        self.check(quantd("plan", "--model", broken), 4, "broken.gguf")
-        self.check(quantd("serve", "--model", broken, *free), 4, "broken.gguf")
+        self.check(quantd("plan", broken), 4, "broken.gguf")
+        self.check(quantd("serve", broken, *free), 4, "broken.gguf")
+        template = self.folder / "template.gguf"  # a bound of the template's parser: RESOURCE_EXHAUSTED, and the model's fault
+        template.write_bytes(with_metadata(SMALL, "tokenizer.chat_template", "{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}"))
+        self.check(quantd("serve", template, *free), 4, "nested too deeply")
 
     def test_5_memory_budget(self):
         args = ["--model", SMALL, "--memory-budget", "64KiB"]
@@ -206,11 +231,98 @@ class ExitCodes(WithFolder):
         self.assertIn("DOES NOT FIT", result.stdout)
         self.check(quantd("serve", *args, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"), 5, "MEMORY_BUDGET")
 
+    def test_5_descriptors_and_processes(self):
+        def limited(limit: int, value: int, *args) -> subprocess.CompletedProcess:
+            return quantd(*args, preexec_fn=lambda: resource.setrlimit(limit, (value, value)))
+        free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        for args in [["serve", SMALL, *free], ["chat", "hi"], ["generate", "hi"], ["models"]]:
+            self.check(limited(resource.RLIMIT_NOFILE, 6, *args), 5, "NO_DESCRIPTORS", "its limit is 6 (ulimit -n)")
+        self.check(limited(resource.RLIMIT_NOFILE, 4, "plan", SHARDED), 5, "error: RESOURCE_EXHAUSTED NO_DESCRIPTORS: ",
+                   "Too many open files")
+        self.check(limited(resource.RLIMIT_AS, 96 << 20, "serve", SMALL, "--kv-cache-bytes", "1GiB", *free), 5)
+
+    def test_70_and_130_are_documented(self):
+        table = (pathlib.Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+        for code in [0, 1, 2, 3, 4, 5, 6, 70, 130]:
+            self.assertIn(f"\n| {code} |", table)
+
     def test_6_address_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             for flag, other in [("--listen", "--metrics-listen"), ("--metrics-listen", "--listen")]:
                 self.check(quantd("serve", "--model", SMALL, flag, address, other, "127.0.0.1:0"), 6, "BIND_FAILED", address)
+
+
+class Help(WithFolder):
+    def test_help_names_commands_flags_and_examples(self):
+        for args in [["help"], ["--help"], ["-h"]]:
+            result = quantd(*args)
+            self.check(result, 0)
+            for part in ["Usage: quantd", "serve ", "chat ", "Examples:", "Exit codes:", "QUANTD_MAX_CONTEXT"]:
+                self.assertIn(part, result.stdout)
+        for command in ["serve", "plan", "chat", "generate", "models", "version"]:
+            self.assertEqual(quantd("help", command).stdout, quantd(command, "--help").stdout)
+            self.assertIn(f"Usage: quantd {command} ", quantd("help", command).stdout)
+            self.assertIn("Examples:", quantd("help", command).stdout)
+        self.check(quantd("help", "srve"), 2, 'did you mean "serve"?')
+        bare = quantd()
+        self.check(bare, 2, "Usage: quantd")
+        self.assertEqual(bare.stdout, "")
+
+    def test_a_command_that_is_not_known_is_answered_with_the_one_that_was_meant(self):
+        for typed, told in [("serv", '"serve"'), ("caht", '"chat"'), ("list", '"models"'), ("ls", '"models"'), ("ps", '"models"'),
+                            ("run", "`quantd serve MODEL`"), ("pull", "quantd downloads no models"), ("stop", "SIGTERM"),
+                            ("./x.gguf", "`quantd serve PATH`")]:
+            self.check(quantd(typed), 2, f'error: unknown command "{typed}"; ', told)
+
+    def test_a_flag_that_is_not_known_is_answered_with_the_one_that_was_meant(self):
+        for args, told in [
+                (["chat", "--temp", "0.8", "hi"], "unknown flag --temp; did you mean --temperature?"),
+                (["chat", "--temprature=0.8", "hi"], "unknown flag --temprature; did you mean --temperature?"),
+                (["generate", "--n-predict", "9", "hi"], "did you mean --max-tokens?"),
+                (["chat", "--repeat-penalty", "1.1"], "did you mean --repetition-penalty?"),
+                (["chat", "--ctx-size", "9"], "`quantd serve --max-context TOKENS`"),
+                (["chat", "--kv-cache-dtype", "int8"], "unknown flag --kv-cache-dtype; it is a flag of serve and plan"),
+                (["serve", SMALL, "-c", "4096"], "did you mean --max-context?"),
+                (["serve", SMALL, "--port", "9000"], "--listen HOST:PORT"),
+                (["serve", SMALL, "--host", "0.0.0.0"], "--listen HOST:PORT"),
+                (["serve", SMALL, "--modle", "x"], "unknown flag --modle; did you mean --model?"),
+                (["serve", SMALL, "--temperature", "1"], "it is a flag of chat and generate"),
+                (["--verison"], "unknown flag --verison; did you mean --version?"),
+                (["generate", "Once", "upon"], 'unexpected argument "upon"')]:
+            self.check(quantd(*args), 2, "error: ", told)
+
+
+class Environment(WithFolder):
+    def run_in(self, environment: dict, *args) -> subprocess.CompletedProcess:
+        return quantd(*args, env={**os.environ, **environment})
+
+    def plan(self, environment: dict, *args) -> dict:
+        (plan,) = json.loads(self.run_in(environment, "plan", "-o", "json", *args).stdout)
+        return plan
+
+    def test_a_flag_comes_from_the_environment_and_the_command_line_wins(self):
+        self.assertEqual(self.plan({"QUANTD_MODEL": f"named={SMALL}"})["name"], "named")
+        self.assertEqual(self.plan({"QUANTD_MODEL": "/nowhere"}, SMALL)["path"], str(SMALL))
+        self.assertEqual(self.plan({"QUANTD_MAX_CONTEXT": "64"}, SMALL)["max_context"], 64)
+        self.assertEqual(self.plan({"QUANTD_MAX_CONTEXT": "64"}, SMALL, "--max-context", "32")["max_context"], 32)
+        config = self.write(f"models: [{{name: a, path: {SMALL}, max_context: 96}}]\n")
+        self.assertEqual(self.plan({"QUANTD_CONFIG": config})["max_context"], 96)
+        self.assertEqual(self.plan({"QUANTD_CONFIG": config, "QUANTD_MAX_CONTEXT": "64"})["max_context"], 64)
+        with address_of_nobody() as address:
+            self.check(self.run_in({"QUANTD_ADDRESS": address}, "models"), 1, f"running at {address}?")
+
+    def test_a_bad_value_is_traced_to_its_variable(self):
+        self.check(self.run_in({"QUANTD_KV_CACHE_BYTES": "much"}, "plan", SMALL), 2, "from the environment: QUANTD_KV_CACHE_BYTES=much")
+        self.check(self.run_in({"QUANTD_LISTEN": "nowhere"}, "serve", SMALL), 2, "from the environment: QUANTD_LISTEN=nowhere")
+        self.check(self.run_in({"QUANTD_TOP_K": "x"}, "chat", "hi"), 2, "from the environment: QUANTD_TOP_K=x")
+        self.check(self.run_in({"QUANTD_TOP_K": "x"}, "version"), 0)  # which has no such flag
+
+    def test_a_variable_that_nothing_reads_is_named(self):
+        result = self.run_in({"QUANTD_LISTN": "127.0.0.1:1"}, "plan", SMALL)
+        self.check(result, 0, "warning: QUANTD_LISTN is set and ignored: no flag reads it; did you mean QUANTD_LISTEN?")
+        service = {"QUANTD_PORT": "tcp://10.0.0.1:8001", "QUANTD_SERVICE_HOST": "10.0.0.1", "QUANTD_CPU_ISA": "portable"}
+        self.assertEqual(self.run_in(service, "plan", SMALL).stderr, "")
 
 
 class WithoutADaemon(WithFolder):
@@ -396,18 +508,36 @@ class Stopping(WithFolder):
         self.addCleanup(process.kill)
         return process
 
-    def test_a_lost_terminal_drains_and_nohup_lives_on(self):
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which a daemon inherits
-        daemon = self.start(*self.model_flags()).wait_until_ready()
-        daemon.signal(signal.SIGHUP)
+    def test_a_lost_terminal_drains(self):
+        controller, terminal = pty.openpty()
+
+        def own_terminal():
+            os.setsid()
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        daemon = self.start(*self.model_flags(), preexec_fn=own_terminal, pass_fds=[terminal]).wait_until_ready()
+        os.close(terminal)
+        os.close(controller)  # the terminal hangs up
         self.assertEqual(daemon.wait(), 0)
         self.assertIn("draining for at most", daemon.log())
         self.assertFalse(daemon.ready_file.exists())
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        daemon = self.start(*self.model_flags()).wait_until_ready()
-        daemon.signal(signal.SIGHUP)
-        self.check(quantd("models", "--address", daemon.grpc), 0)
+
+    def test_a_hangup_without_a_lost_terminal_changes_nothing_and_says_so(self):
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        for handler, told in [(signal.SIG_DFL, True), (signal.SIG_IGN, False)]:  # which a daemon inherits; the latter is nohup
+            signal.signal(signal.SIGHUP, handler)
+            daemon = self.start(*self.model_flags()).wait_until_ready()
+            daemon.signal(signal.SIGHUP)
+            if told:
+                wait_until(lambda: "SIGHUP: reloading the configuration is not built" in daemon.log(), "it says what it does not do")
+            self.check(quantd("models", "--address", daemon.grpc), 0)
+            daemon.signal()
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_listening_for_other_machines_is_warned_of(self):
+        daemon = self.start(*self.model_flags(), listen="0.0.0.0:0").wait_until_ready()
+        self.assertRegex(daemon.log(), r"WARN gRPC on 0\.0\.0\.0:\d+ can be reached from other machines, without TLS")
+        self.assertNotIn("WARN metrics", daemon.log())
         daemon.signal()
         self.assertEqual(daemon.wait(), 0)
 
