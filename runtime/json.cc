@@ -1,5 +1,9 @@
 #include "runtime/json.h"
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/printable.h"
@@ -35,6 +39,83 @@ absl::Status CheckSize(std::string_view text, const JsonLimits& limits) {
   return absl::DataLossError(absl::StrCat(values, " values, at most ", limits.values));
 }
 
+// Builds a document and stops at the first problem, so that what is no JSON or has a key twice is told by its place.
+class DocumentReader : public nlohmann::json_sax<Json> {
+ public:
+  bool null() override { return Put(nullptr); }
+  bool boolean(bool value) override { return Put(value); }
+  bool number_integer(number_integer_t value) override { return Put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return Put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return Put(value); }
+  bool string(string_t& value) override { return Put(std::move(value)); }
+  bool binary(binary_t&) override { return Put(nullptr); }  // not of JSON text
+  bool start_object(size_t) override { return Open(Json::object()); }
+  bool end_object() override { return open_.pop_back(), true; }
+  bool start_array(size_t) override { return Open(Json::array()); }
+  bool end_array() override { return open_.pop_back(), true; }
+
+  bool key(string_t& key) override {
+    Level& level = open_.back();
+    const auto [it, inserted] = level.value->get_ref<Json::object_t&>().emplace(key, nullptr);
+    level.key = &it->first;
+    member_ = &it->second;
+    if (inserted) return true;
+    open_.pop_back();  // the place is that of the object
+    problem_ = absl::StrCat("key \"", Printable(key), "\" is there twice", Where());
+    return false;
+  }
+
+  bool parse_error(size_t byte, const std::string&, const nlohmann::detail::exception& error) override {
+    // A number beyond double is of JSON's form, and has no byte of its own.
+    const bool form = dynamic_cast<const Json::parse_error*>(&error) != nullptr;
+    problem_ = absl::StrCat(form ? absl::StrCat("no JSON at byte ", byte, ": ") : "", JsonProblem(error), Where());
+    return false;
+  }
+
+  const std::string& problem() const { return problem_; }
+  Json Take() { return std::move(root_); }
+
+ private:
+  struct Level {
+    Json* value;                       // an object or an array
+    const std::string* key = nullptr;  // of an object: the last one seen
+  };
+
+  Json* Attach(Json value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    Json& parent = *open_.back().value;
+    if (parent.is_object()) return &(*member_ = std::move(value));
+    auto& items = parent.get_ref<Json::array_t&>();
+    items.push_back(std::move(value));
+    return &items.back();
+  }
+  bool Put(Json value) { return Attach(std::move(value)), true; }
+  // What is open in an array stays where it is: the array grows again only once it is closed.
+  bool Open(Json value) {
+    Json* const attached = Attach(std::move(value));
+    open_.push_back({attached});
+    return true;
+  }
+
+  // " in model.vocab", empty at the top.
+  std::string Where() const {
+    std::string path;
+    for (const Level& level : open_) {
+      if (level.value->is_array()) {
+        absl::StrAppend(&path, "[", std::max<size_t>(level.value->size(), 1) - 1, "]");
+      } else if (level.key != nullptr) {
+        absl::StrAppend(&path, path.empty() ? "" : ".", Printable(*level.key, 40));
+      }
+    }
+    return path.empty() ? "" : absl::StrCat(" in ", path);
+  }
+
+  Json root_;
+  std::vector<Level> open_;
+  Json* member_ = nullptr;  // where the value of the last key goes
+  std::string problem_;
+};
+
 absl::Status WrongKind(std::string_view name, std::string_view key, const Json& value, std::string_view expected) {
   return absl::DataLossError(
       absl::StrCat(ToAbsl(name), ": ", ToAbsl(key), " is ", Excerpt(value), ", expected ", ToAbsl(expected)));
@@ -53,13 +134,9 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, Jso
   if (const absl::Status status = CheckSize(text, limits); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat(ToAbsl(name), ": ", status.message()));
   }
-  try {
-    return Json::parse(text.begin(), text.end());
-  } catch (const Json::parse_error& error) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no JSON at byte ", error.byte, ": ", JsonProblem(error)));
-  } catch (const std::exception& error) {  // a number beyond double: out_of_range
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", JsonProblem(error)));
-  }
+  DocumentReader reader;
+  if (Json::sax_parse(text.begin(), text.end(), &reader)) return reader.Take();
+  return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", reader.problem()));
 }
 
 const Json* FindMember(const Json& object, std::string_view key) {

@@ -19,8 +19,9 @@ struct JsonLimits {
   int depth = 64;
   size_t values = 4 << 20;  // the largest published tokenizer.json have two million, most of them merges
 };
-// `name` is what messages call the text. DataLoss: no JSON (with the byte), beyond `limits`. A key that
-// occurs twice in an object keeps its last value, as in Python.
+// `name` is what messages call the text. DataLoss: no JSON (with the byte; NaN and Infinity are none), beyond `limits`,
+// or a key that occurs twice in an object, wherever that lies (named with its place): readers differ in which of the
+// two they take. A byte order mark before the text is skipped.
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, JsonLimits limits = {});
 
 // The member `key` of `object`; null where `object` is no object or has no such member, or the member is null.

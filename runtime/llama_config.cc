@@ -5,87 +5,18 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/generation_config.h"
 #include "runtime/json.h"
+#include "runtime/json_members.h"
 
 namespace quantd {
 namespace {
 
 constexpr JsonLimits kLimits = {.bytes = 4 << 20, .depth = 32};
 
-// Reads members of one object. The first problem is kept in `status` and later reads return their fallback, so that a
-// caller reads all members and then asks once.
-class Members {
- public:
-  Members(const Json& object, std::string name) : object_(object), name_(std::move(name)) {}
-
-  const absl::Status& status() const { return status_; }
-  bool Has(const char* key) const { return FindMember(object_, key) != nullptr; }
-
-  int64_t Int(const char* key, int64_t fallback, int64_t min, int64_t max) {
-    const int64_t value = Take(GetInt(object_, key, fallback, name_), fallback);
-    if (value < min || value > max) Fail(absl::StrCat(key, " is ", value, ", expected ", min, " to ", max));
-    return value;
-  }
-  int64_t RequiredInt(const char* key, int64_t min, int64_t max) {
-    if (!Has(key)) return Fail(absl::StrCat(key, " is missing")), min;
-    return Int(key, min, min, max);
-  }
-  bool Bool(const char* key, bool fallback) { return Take(GetBool(object_, key, fallback, name_), fallback); }
-  std::string String(const char* key, std::string_view fallback) {
-    return Take(GetString(object_, key, fallback, name_), std::string(fallback));
-  }
-  // Finite as f32, in [min, max]; `above_min` excludes min itself.
-  float Float(const char* key, float fallback, float min, float max, bool above_min = false) {
-    const double value = Take(GetDouble(object_, key, fallback, name_), static_cast<double>(fallback));
-    const float rounded = static_cast<float>(value);
-    if (!(rounded >= min && rounded <= max) || (above_min && !(rounded > min))) {
-      Fail(absl::StrCat(key, " is ", value, ", expected ", above_min ? "more than " : "", min, " to ", max));
-      return fallback;
-    }
-    return rounded;
-  }
-  // An id or a list of ids.
-  std::vector<int32_t> Ids(const char* key) {
-    const Json* value = FindMember(object_, key);
-    std::vector<int32_t> ids;
-    if (value == nullptr) return ids;
-    const auto add = [&](const Json& item) {
-      const std::optional<int64_t> id = AsInt(item);
-      if (!id.has_value() || *id < 0 || *id > std::numeric_limits<int32_t>::max()) {
-        Fail(absl::StrCat(key, " is ", Excerpt(*value), ", expected token ids"));
-      } else {
-        ids.push_back(static_cast<int32_t>(*id));
-      }
-    };
-    if (!value->is_array()) {
-      add(*value);
-    } else if (value->size() > 1024) {
-      Fail(absl::StrCat(key, " has ", value->size(), " ids, at most 1024"));
-    } else {
-      for (const Json& item : *value) add(item);
-    }
-    return ids;
-  }
-  void Fail(std::string_view what) {
-    if (status_.ok()) status_ = absl::InvalidArgumentError(absl::StrCat(name_, ": ", ToAbsl(what)));
-  }
-
- private:
-  // A member of the wrong kind is an argument like one out of range.
-  template <typename T>
-  T Take(absl::StatusOr<T> value, T fallback) {
-    if (value.ok()) return *std::move(value);
-    if (status_.ok()) status_ = absl::InvalidArgumentError(value.status().message());
-    return fallback;
-  }
-
-  const Json& object_;
-  std::string name_;
-  absl::Status status_;
-};
-
 constexpr int64_t kMaxSize = int64_t{1} << 24;  // of a hidden or intermediate dimension
 constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr size_t kMostEos = 1024;
 constexpr int64_t kMaxLayers = 4096, kMaxHeads = 4096;
 constexpr int64_t kMaxPosition = std::numeric_limits<int32_t>::max();
 
@@ -93,7 +24,7 @@ constexpr int64_t kMaxPosition = std::numeric_limits<int32_t>::max();
 absl::Status ParseRope(const Json& object, const std::string& name, LlamaConfig& config) {
   if (!object.is_object())
     return absl::InvalidArgumentError(absl::StrCat(name, " is ", Excerpt(object), ", expected an object"));
-  Members members(object, name);
+  JsonMembers members(object, name);
   RopeScaling& scaling = config.rope_scaling;
   const std::string kind = members.String("rope_type", members.String("type", "default"));
   QD_RETURN_IF_ERROR(members.status());
@@ -126,7 +57,7 @@ absl::Status ParseRope(const Json& object, const std::string& name, LlamaConfig&
   return members.status();
 }
 
-absl::Status CheckSupported(const Json& config, Members& members) {
+absl::Status CheckSupported(const Json& config, JsonMembers& members) {
   if (const Json* quantization = FindMember(config, "quantization_config")) {
     const Json* method = FindMember(*quantization, "quant_method");
     return absl::UnimplementedError(absl::StrCat("config.json: quantization_config with quant_method ",
@@ -154,7 +85,7 @@ absl::Status CheckSupported(const Json& config, Members& members) {
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
   QD_ASSIGN_OR_RETURN(const Json json, ParseJson(config_json, "config.json", kLimits));
   if (!json.is_object()) return absl::InvalidArgumentError("config.json: is no object");
-  Members members(json, "config.json");
+  JsonMembers members(json, "config.json");
   QD_RETURN_IF_ERROR(CheckSupported(json, members));
 
   LlamaConfig config;
@@ -170,8 +101,8 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
   config.attention_bias = members.Bool("attention_bias", false);
   config.mlp_bias = members.Bool("mlp_bias", false);
   config.tie_word_embeddings = members.Bool("tie_word_embeddings", false);
-  if (const std::vector<int32_t> bos = members.Ids("bos_token_id"); bos.size() == 1) config.bos_token_id = bos[0];
-  config.eos_token_ids = members.Ids("eos_token_id");
+  config.eos_token_ids = IdsOfVocabulary(members.Ids("eos_token_id", kMostEos), config.vocab_size,
+                                         "config.json: eos_token_id", config.warnings);
   QD_RETURN_IF_ERROR(members.status());
 
   if (members.Has("head_dim")) {
@@ -197,24 +128,6 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
     }
   }
   return config;
-}
-
-absl::StatusOr<GenerationDefaults> ParseGenerationConfig(std::string_view generation_config_json) {
-  GenerationDefaults defaults;
-  if (generation_config_json.empty()) return defaults;
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(generation_config_json, "generation_config.json", kLimits));
-  if (!json.is_object()) return absl::InvalidArgumentError("generation_config.json: is no object");
-  Members members(json, "generation_config.json");
-  defaults.eos_token_ids = members.Ids("eos_token_id");
-  if (members.Bool("do_sample", false)) {
-    // GenerationConfig's own defaults; its top_k of 50 holds where the file says nothing.
-    defaults.temperature = members.Float("temperature", 1, 0, 100);
-    defaults.top_k = static_cast<int32_t>(members.Int("top_k", 50, 0, std::numeric_limits<int32_t>::max()));
-    defaults.top_p = members.Float("top_p", 1, 0, 1, /*above_min=*/true);
-    defaults.min_p = members.Float("min_p", 0, 0, 1);
-  }
-  QD_RETURN_IF_ERROR(members.status());
-  return defaults;
 }
 
 }  // namespace quantd

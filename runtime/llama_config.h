@@ -1,9 +1,7 @@
-// Hyperparameters of LlamaForCausalLM (transformers configuration_llama.py) and generation defaults, from config.json
-// text.
+// Hyperparameters of LlamaForCausalLM (transformers configuration_llama.py), from config.json text.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,21 +27,11 @@ struct LlamaConfig {
   float rms_norm_eps = 1e-6f, rope_theta = 10000.0f;
   RopeScaling rope_scaling;
   bool attention_bias = false, mlp_bias = false, tie_word_embeddings = false;
-  std::optional<int32_t> bos_token_id;
-  std::vector<int32_t> eos_token_ids;
+  std::vector<int32_t> eos_token_ids;  // below vocab_size
+  std::vector<std::string> warnings;   // what the file says and nothing does, by key
 };
 // DataLoss: no JSON. InvalidArgument: a value out of range, of another kind or missing (names the key). Unimplemented:
 // an architecture, activation, rope kind or quantization_config that is not built.
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json);
-
-// What a request that says nothing gets, as transformers' generate() does it: do_sample false or absent means greedy
-// (temperature 0) whatever else the file says; with do_sample true, values that the file lacks are GenerationConfig's
-// (temperature 1, top_k 50, top_p 1). An empty text gives the values below.
-struct GenerationDefaults {
-  float temperature = 0.0f, top_p = 1.0f, min_p = 0.0f;
-  int32_t top_k = 0;
-  std::vector<int32_t> eos_token_ids;  // added to the config's
-};
-absl::StatusOr<GenerationDefaults> ParseGenerationConfig(std::string_view generation_config_json);
 
 }  // namespace quantd

@@ -172,6 +172,8 @@ absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpe
   plan.model_context = dry.assembled.model->shape().max_context;
   plan.parameters = dry.assembled.params->parameters;
   plan.layers = dry.assembled.params->report;
+  QD_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  plan.warnings = config.warnings;
   return plan;
 }
 

@@ -55,6 +55,7 @@ struct MemoryPlan {
   // does not insist.
   int64_t max_context = 0, model_context = 0;
   std::vector<LayerReport> layers;
+  std::vector<std::string> warnings;  // what the checkpoint says and nothing does, by file and key
 };
 
 struct LoadProgress {

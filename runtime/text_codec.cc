@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/llama_config.h"
 
 namespace quantd {
 
@@ -16,7 +17,8 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
   }
   std::shared_ptr<TextCodec> codec(new TextCodec);
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
-  QD_ASSIGN_OR_RETURN(codec->defaults_, ParseGenerationConfig(checkpoint.generation_config_json));
+  QD_ASSIGN_OR_RETURN(codec->defaults_, ParseGenerationConfig(checkpoint.generation_config_json, config.vocab_size));
+  codec->warnings_ = codec->defaults_.warnings;
   if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
     return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ",
                                             checkpoint.tokenizer->vocab_size() - 1, ", the model a vocabulary of ",

@@ -13,7 +13,7 @@
 
 #include "runtime/chat_template/chat_template.h"
 #include "runtime/checkpoint.h"
-#include "runtime/llama_config.h"
+#include "runtime/generation_config.h"
 #include "runtime/stream_decoder.h"
 
 namespace quantd {
@@ -43,6 +43,8 @@ class TextCodec {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   bool has_chat_template() const { return chat_template_ != nullptr; }
   const GenerationDefaults& defaults() const { return defaults_; }
+  // What the files say of text and its generation and nothing does, by file and key.
+  const std::vector<std::string>& warnings() const { return warnings_; }
   const std::vector<int32_t>& eos_token_ids() const {
     return eos_token_ids_;
   }  // sorted: config, generation config, tokenizer
@@ -54,6 +56,7 @@ class TextCodec {
   GenerationDefaults defaults_;
   std::vector<int32_t> eos_token_ids_;
   std::map<std::string, std::string> special_tokens_;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace quantd

@@ -22,6 +22,10 @@
 namespace quantd {
 namespace {
 
+void LogWarnings(const std::string& model, const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) LogWarning(absl::StrCat("model=", model, " ", warning));
+}
+
 // A loaded model as its engine steps it; destroyed with the engine, on the worker's thread.
 class LoadedRunner final : public StepRunner {
  public:
@@ -192,6 +196,8 @@ absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& na
   QD_ASSIGN_OR_RETURN(MemoryPlan plan, PlanModel(checkpoint, spec, options_.backend, options_.backend_options));
   QD_RETURN_IF_ERROR(Admit(name, plan));
   QD_ASSIGN_OR_RETURN(std::shared_ptr<const TextCodec> codec, TextCodec::Create(checkpoint));
+  LogWarnings(name, plan.warnings);
+  LogWarnings(name, codec->warnings());
   LoadHooks hooks;
   hooks.progress = [&](const LoadProgress& progress) {
     MutexLock lock(mutex_);
@@ -306,7 +312,11 @@ ModelInfo Registry::Snapshot(const Entry& entry) const {
 
 absl::StatusOr<MemoryPlan> Registry::Plan(const LoadSpec& spec) const {
   QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(spec.path));
-  return PlanModel(checkpoint, spec, options_.backend, options_.backend_options);
+  QD_ASSIGN_OR_RETURN(MemoryPlan plan, PlanModel(checkpoint, spec, options_.backend, options_.backend_options));
+  // What a load fails on is no plan.
+  QD_ASSIGN_OR_RETURN(const std::shared_ptr<const TextCodec> codec, TextCodec::Create(checkpoint));
+  plan.warnings.insert(plan.warnings.end(), codec->warnings().begin(), codec->warnings().end());
+  return plan;
 }
 
 Duration Registry::last_step_age(const std::string& model) const {

@@ -181,14 +181,17 @@ std::string_view Nearest(std::string_view word, const std::vector<std::string_vi
 }
 
 std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& options) {
-  YAML::Node root;
+  std::vector<YAML::Node> documents;
   try {
-    root = YAML::Load(yaml);
+    documents = YAML::LoadAll(yaml);
   } catch (const YAML::Exception& e) {
     return {absl::StrCat("line ", e.mark.line + 1, ": ", e.msg)};
   }
+  std::erase_if(documents, [](const YAML::Node& document) { return document.IsNull(); });
   Errors errors;
-  if (root.IsNull()) return errors;
+  if (documents.empty()) return errors;
+  if (documents.size() > 1) return {absl::StrCat(At(documents[1]), "a second document, expected one")};
+  const YAML::Node& root = documents[0];
   const Keys outbox = {{"messages", Integer(options.outbox.messages, 2, 1 << 20)},
                        {"bytes", Size(options.outbox.bytes, 1024, 1 << 30)}};
   ApplyMap(root, "the configuration",

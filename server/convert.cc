@@ -437,6 +437,7 @@ void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_b
   proto.set_max_context(U32(plan.max_context));
   proto.set_parameters(U64(plan.parameters));
   for (std::string& line : Fallbacks(plan.layers)) proto.add_fallbacks(std::move(line));
+  for (const std::string& line : plan.warnings) proto.add_warnings(line);
 }
 
 absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view own_device) {

@@ -43,6 +43,7 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
     std::printf("%s\n", ContextNote(plan.max_context, plan.model_context).c_str());
   }
   for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
+  for (const std::string& line : plan.warnings) std::printf("warning: %s\n", line.c_str());
   if (!verbose) return;
   Table layers({"LAYER", "SHAPE", "SCHEME", "BYTES", "OF BF16", "KERNEL", "REASON"});
   for (const LayerReport& l : plan.layers) {
@@ -81,6 +82,7 @@ nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v
           {"concurrent_at_max_context", proto.concurrent_at_max_context()},
           {"parameters", plan.parameters},
           {"fallbacks", Fallbacks(plan.layers)},
+          {"warnings", plan.warnings},
           {"layers", layers}};
 }
 

@@ -508,7 +508,6 @@ TEST(GgufModel, WritesHfConfig) {
   EXPECT_EQ(config->rope_theta, 500000.0f);
   EXPECT_EQ(config->rope_scaling.kind, RopeScaling::Kind::kLinear);
   EXPECT_EQ(config->rope_scaling.factor, 4.0f);
-  EXPECT_EQ(config->bos_token_id, 0);
   EXPECT_EQ(config->eos_token_ids, (std::vector<int32_t>{1, 3}));
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_FALSE(config->attention_bias);

@@ -47,6 +47,45 @@ TEST(Json, WhatIsNoJsonIsDataLossWithTheByte) {
   EXPECT_NE(ParseJson("[1,]", "x.json").status().message().find("byte 4"), absl::string_view::npos);
 }
 
+TEST(Json, AKeyThatIsThereTwiceIsRefusedWithItsPlace) {
+  struct Case {
+    const char* text;
+    const char* message;
+  };
+  const Case cases[] = {
+      {R"({"a":1,"b":2,"a":1})", R"(x.json: key "a" is there twice)"},
+      {R"({"model":{"vocab":{"x":1,"y":2,"x":1}}})", R"(x.json: key "x" is there twice in model.vocab)"},
+      {R"([0,{"a":[{},{"k":null,"k":null}]}])", R"(x.json: key "k" is there twice in [1].a[1])"},
+      {R"({"a":{},"b":{"a":1,"\u0061":2}})", R"(x.json: key "a" is there twice in b)"},
+      {"{\"a\":{\"\\u0007\":1,\"\\u0007\":1}}", R"(x.json: key "\x07" is there twice in a)"},
+      {R"({"":1,"":1})", R"(x.json: key "" is there twice)"},
+  };
+  for (const Case& c : cases) {
+    const absl::Status status = ParseJson(c.text, "x.json").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << c.text;
+    EXPECT_EQ(status.message(), c.message) << c.text;
+  }
+  EXPECT_TRUE(ParseJson(R"({"a":{"a":{"a":1}},"b":[{"a":1},{"a":1}]})", "x.json").ok());
+}
+
+TEST(Json, BuildsWhatTheTextSays) {
+  for (const char* text : {"7", "-7", "1.5", "\"a\"", "null", "true", "[]", "{}", "18446744073709551615",
+                           R"({"a":[1,[2,{"b":[]}],{"c":{}}],"d":{"e":[{"f":[[]]}]},"g":-1e-3})"}) {
+    const absl::StatusOr<Json> json = ParseJson(text, "x.json");
+    ASSERT_TRUE(json.ok()) << json.status();
+    EXPECT_EQ(*json, Json::parse(text)) << text;
+  }
+  EXPECT_EQ(*ParseJson("\xef\xbb\xbf{\"a\":1}", "x.json"), Json({{"a", 1}})) << "a byte order mark";
+}
+
+TEST(Json, NanAndInfinityAreNoJson) {
+  for (const char* number : {"NaN", "Infinity", "-Infinity"}) {
+    const absl::Status status = ParseJson(absl::StrCat(R"({"rope":{"factor":)", number, "}}"), "x.json").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << number;
+    EXPECT_NE(status.message().find(" in rope.factor"), absl::string_view::npos) << status;
+  }
+}
+
 TEST(Json, AMessageIsShortWhateverItQuotes) {
   for (const std::string end : {"\xff\"", "\n\"", ""}) {
     const auto status = ParseJson("{\"a\":\"" + std::string(1 << 20, 'x') + end, "x.json").status();

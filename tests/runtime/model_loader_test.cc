@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/json.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
 
@@ -23,9 +24,11 @@ constexpr int64_t kHidden = 32, kFeedForward = 48, kVocab = 20, kLayers = 2;
 
 // A tied Llama of two heads of 16 and one KV head; members of `patch` go over the config's.
 std::string Config(const std::string& patch = "") {
-  return R"({"architectures":["LlamaForCausalLM"],"vocab_size":20,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":2,
-             "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":64,"tie_word_embeddings":true)" +
-         (patch.empty() ? "}" : "," + patch + "}");
+  Json config = Json::parse(
+      R"({"architectures":["LlamaForCausalLM"],"vocab_size":20,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":2,
+             "num_attention_heads":2,"num_key_value_heads":1,"max_position_embeddings":64,"tie_word_embeddings":true})");
+  config.update(Json::parse("{" + patch + "}"));
+  return config.dump();
 }
 
 using NamedShape = std::pair<std::string, std::vector<int64_t>>;

@@ -5,6 +5,7 @@
 
 namespace quantd {
 namespace {
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -92,6 +93,20 @@ TEST(ConfigTest, BrokenYamlNamesTheLine) {
   EXPECT_THAT(ReadConfig("/nowhere/at/all.yaml", options),
               ElementsAre("cannot read /nowhere/at/all.yaml: No such file or directory"));
   EXPECT_THAT(ReadConfig("/", options), ElementsAre("cannot read /: Is a directory"));
+}
+
+TEST(ConfigTest, ASecondDocumentIsRefusedWithItsLine) {
+  for (const char* yaml :
+       {"threads: 2\n---\nthreads: 3\n", "threads: 2\n...\n---\nthreads: 3", "---\nthreads: 2\n---\n7"}) {
+    ServerOptions options;
+    EXPECT_THAT(ParseConfig(yaml, options), ElementsAre(AllOf(HasSubstr("line "), HasSubstr("a second document"))))
+        << yaml;
+  }
+  for (const char* yaml : {"---\nthreads: 2\n", "threads: 2\n---\n", "# nothing\n---\nthreads: 2\n...\n"}) {
+    ServerOptions options;
+    EXPECT_THAT(ParseConfig(yaml, options), IsEmpty()) << yaml;
+    EXPECT_EQ(options.registry.backend_options.threads, 2) << yaml;
+  }
 }
 
 TEST(ConfigTest, AFarWordIsNoSuggestion) { EXPECT_EQ(Nearest("zzzzzzzz", {"listen", "models"}), ""); }
