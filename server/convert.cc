@@ -338,6 +338,10 @@ std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers) {
   }
   std::vector<std::string> out;
   for (const Same& g : groups) {
+    if (out.size() == kMaxFallbackLines) {
+      out.push_back(absl::StrCat("and ", groups.size() - kMaxFallbackLines, " lines more"));
+      break;
+    }
     out.push_back(g.count == 1 ? absl::StrCat(g.first, ": ", g.outcome)
                                : absl::StrCat(g.pattern, ", ", g.count, " layers: ", g.outcome));
   }
@@ -351,6 +355,15 @@ std::string KvName(const LoadSpec& spec) {
 }
 
 namespace {
+// A failure may quote what a file says; ListModels holds one for each model.
+std::string Shortened(absl::string_view text) {
+  constexpr size_t kMaxBytes = 4096;
+  if (text.size() <= kMaxBytes) return std::string(text);
+  size_t end = kMaxBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // whole UTF-8
+  return absl::StrCat(text.substr(0, end), "…");
+}
+
 void FillMemory(const MemoryUsage& memory, v1::MemoryUse& proto) {
   const auto bytes = [&](MemoryComponent c) { return U64(memory.bytes[static_cast<size_t>(c)]); };
   proto.set_weights_bytes(bytes(MemoryComponent::kWeights));
@@ -409,7 +422,7 @@ void FillModel(const ModelInfo& info, v1::Model& proto) {
     proto.add_capabilities("generate");
     proto.add_capabilities("tokenize");
   }
-  if (!info.failure.ok()) proto.set_failure(std::string(info.failure.message()));
+  if (!info.failure.ok()) proto.set_failure(Shortened(info.failure.message()));
   if (info.load_time > Duration::zero()) *proto.mutable_load_time() = ToProto(info.load_time);
   if (info.state == ModelState::kLoading) {
     proto.mutable_progress()->set_done_bytes(U64(info.progress.done_bytes));

@@ -60,7 +60,8 @@ absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_vi
 // Why a sequence can have `held` tokens where the model would take `wanted`.
 std::string ContextNote(int64_t held, int64_t wanted);
 // Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number
-// only.
+// only, and at most kMaxFallbackLines of them and one that says how many more.
+inline constexpr size_t kMaxFallbackLines = 256;
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
 // "int8", or "int8/bf16" where keys and values differ.
 std::string KvName(const LoadSpec& spec);

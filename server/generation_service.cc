@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "server/status.h"
+#include "server/tokenize.h"
 
 namespace quantd {
 namespace {
@@ -111,60 +112,18 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public EventWriter {
   std::shared_ptr<GenerateCall> call_;
 };
 
-absl::Status Tokenize(ModelRegistry& registry, const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
-  QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
-  absl::StatusOr<EncodedPrompt> encoded;
-  const char* field = request.has_chat() ? "chat" : "text";
-  if (const size_t bytes = request.has_chat() ? request.chat().ByteSizeLong() : request.text().size();
-      bytes > kMaxTokenizeBytes) {
-    return WithField(absl::InvalidArgumentError(
-                         absl::StrCat(field, ": has ", bytes, " bytes, expected at most ", kMaxTokenizeBytes)),
-                     field);
-  }
-  if (request.has_text()) {
-    TextCodec::TextOptions options;
-    options.parse_special = request.parse_special();
-    if (request.has_add_special_tokens()) options.add_special_tokens = request.add_special_tokens();
-    encoded = handle->codec().EncodeText(request.text(), options);
-  } else if (request.has_chat()) {
-    QD_ASSIGN_OR_RETURN(ChatTemplateInput input, ParseChat(request.chat(), "chat"));
-    encoded = handle->codec().EncodeChat(std::move(input));
-  } else {
-    return WithField(absl::InvalidArgumentError("input: is missing: give text or chat"), "input");
-  }
-  if (!encoded.ok()) return AtInput(encoded.status(), field);
-  response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
-  response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
-  response.set_rendered(std::move(encoded->rendered));
-  response.set_max_context(static_cast<uint32_t>(handle->limits().max_sequence_tokens()));
-  return absl::OkStatus();
-}
-
-absl::Status Detokenize(ModelRegistry& registry, const v1::DetokenizeRequest& request,
-                        v1::DetokenizeResponse& response) {
-  QD_ASSIGN_OR_RETURN(std::shared_ptr<LlmHandle> handle, registry.Find(request.model()));
-  if (request.ids_size() > kMaxDetokenizeIds) {
-    return WithField(absl::InvalidArgumentError(
-                         absl::StrCat("ids: has ", request.ids_size(), ", expected at most ", kMaxDetokenizeIds)),
-                     "ids");
-  }
-  QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), handle->limits().vocab_size, "ids"));
-  response.set_text(handle->codec().Decode(ids, /*skip_special_tokens=*/false));
-  return absl::OkStatus();
-}
-
 // Request and response live until Finish. Nothing is done for a client that has gone, or whose deadline has passed.
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, WorkPool& pool,
                                  const Request* request, Response* response,
-                                 absl::Status (*work)(ModelRegistry&, const Request&, Response&)) {
+                                 absl::Status (*work)(const LlmHandle&, const Request&, Response&)) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool posted = pool.Post([=, &registry = deps.registry] {
-    const absl::Status status = context->IsCancelled()
-                                    ? WithReason(absl::CancelledError("cancelled by the client"), "CLIENT")
-                                    : work(registry, *request, *response);
-    reactor->Finish(ToGrpc(status));
-  });
+  const auto run = [=, &registry = deps.registry]() -> absl::Status {
+    if (context->IsCancelled()) return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
+    QD_ASSIGN_OR_RETURN(const std::shared_ptr<LlmHandle> handle, registry.Find(request->model()));
+    return work(*handle, *request, *response);
+  };
+  const bool posted = pool.Post([=] { reactor->Finish(ToGrpc(run())); });
   if (!posted) {
     reactor->Finish(ToGrpc(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many texts wait to be tokenized"), std::chrono::seconds(1)),

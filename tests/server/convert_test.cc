@@ -28,6 +28,27 @@ TEST(FallbacksTest, LayersThatDifferByNumberShareALine) {
                                      "model.layers.11.mlp.up_proj.weight: bf16 (K 40)", "lm_head.weight: bf16 (K 56)"));
 }
 
+TEST(FallbacksTest, TheLinesAreBounded) {
+  std::vector<LayerReport> layers;
+  for (int i = 0; i < 1000; ++i) layers.push_back(Layer("layer_" + std::to_string(i), "bf16", "fallback: x"));
+  const std::vector<std::string> lines = Fallbacks(layers);
+  ASSERT_EQ(lines.size(), kMaxFallbackLines + 1);
+  EXPECT_EQ(lines.back(), "and 744 lines more");
+}
+
+TEST(FillModelTest, AFailureIsShortenedToWholeUtf8) {
+  ModelInfo info;
+  for (const char* word : {"x", "\u20ac"}) {
+    std::string text;
+    while (text.size() < 5000) text += word;
+    info.failure = absl::DataLossError(text);
+    v1::Model proto;
+    FillModel(info, proto);
+    EXPECT_EQ(proto.failure().size(), word[0] == 'x' ? 4096u + 3 : 4095u + 3);
+    EXPECT_TRUE(proto.failure().ends_with("\u2026"));
+  }
+}
+
 TEST(FillModelTest, TheContextIsWhatTheKvCacheCanHold) {
   ModelInfo info;
   info.limits.emplace();

@@ -73,7 +73,8 @@ struct Submitted {
 
 class FakeHandle final : public LlmHandle {
  public:
-  explicit FakeHandle(std::string name) : name_(std::move(name)), codec_(TinyCodec()) {
+  explicit FakeHandle(std::string name, std::shared_ptr<const TextCodec> codec = TinyCodec())
+      : name_(std::move(name)), codec_(std::move(codec)) {
     limits_.max_context = 64;
     limits_.kv_blocks = 10, limits_.kv_block_tokens = 32;
     limits_.vocab_size = codec_->tokenizer().vocab_size();

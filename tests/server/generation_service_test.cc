@@ -418,24 +418,31 @@ TEST_F(GenerationServiceTest, EveryPartOfAChatCountsAgainstTheQueue) {
   EXPECT_GE(EstimatePromptTokens(request), 3000);
 }
 
-TEST_F(GenerationServiceTest, TokenizeBoundsItsText) {
-  grpc::ClientContext context;
+// The channel is one of gRPC's defaults: it takes 4 MiB of an answer.
+TEST_F(GenerationServiceTest, WhatTokenizeAnswersFitsADefaultClient) {
   v1::TokenizeRequest request;
-  request.set_text(std::string(kMaxTokenizeBytes + 1, ' '));
-  v1::TokenizeResponse response;
-  const grpc::Status status = generation_->Tokenize(&context, request, &response);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(ReadDetails(status).fields[0].first, "text");
-}
+  const auto tokenize = [&](v1::TokenizeResponse& response) {
+    grpc::ClientContext context;
+    return generation_->Tokenize(&context, request, &response);
+  };
+  v1::TokenizeResponse half, whole, ids;
+  request.set_text(std::string(kMaxTokenizeBytes / 2, '\n'));  // a token each
+  EXPECT_TRUE(tokenize(half).ok());
+  EXPECT_EQ(half.ids_size(), int{kMaxTokenizeBytes / 2});
+  EXPECT_EQ(half.byte_offsets_size(), half.ids_size());
+  EXPECT_EQ(half.rendered().size(), kMaxTokenizeBytes / 2);
 
-TEST_F(GenerationServiceTest, DetokenizeBoundsItsIds) {
-  grpc::ClientContext context;
-  v1::DetokenizeRequest request;
-  for (int i = 0; i <= kMaxDetokenizeIds; ++i) request.add_ids(1);
-  v1::DetokenizeResponse response;
-  const grpc::Status status = generation_->Detokenize(&context, request, &response);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(ReadDetails(status).fields[0].first, "ids");
+  request.set_text(std::string(kMaxTokenizeBytes, '\n'));
+  const grpc::Status status = tokenize(whole);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReadDetails(status).reason, "LIMIT");
+  EXPECT_THAT(status.error_message(), HasSubstr("byte_offsets: false"));
+  request.set_byte_offsets(false);
+  request.set_rendered(false);
+  EXPECT_TRUE(tokenize(ids).ok());
+  EXPECT_EQ(ids.ids_size(), int{kMaxTokenizeBytes});
+  EXPECT_EQ(ids.byte_offsets_size(), 0);
+  EXPECT_EQ(ids.rendered(), "");
 }
 
 }  // namespace

@@ -1,0 +1,70 @@
+#include "server/tokenize.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "server/convert.h"
+
+namespace quantd {
+namespace {
+
+absl::Status Invalid(const char* field, const std::string& why) {
+  return WithField(absl::InvalidArgumentError(absl::StrCat(field, ": ", why)), field);
+}
+
+absl::Status CheckAnswer(const google::protobuf::Message& answer, const char* remedy) {
+  const size_t bytes = answer.ByteSizeLong();
+  if (bytes <= kMaxAnswerBytes) return absl::OkStatus();
+  return WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                        "the answer would have ", bytes, " bytes, expected at most ", kMaxAnswerBytes, ": ", remedy)),
+                    "LIMIT");
+}
+
+absl::StatusOr<EncodedPrompt> EncodeText(const TextCodec& codec, const v1::TokenizeRequest& request) {
+  TextCodec::TextOptions options;
+  options.parse_special = request.parse_special();
+  if (request.has_add_special_tokens()) options.add_special_tokens = request.add_special_tokens();
+  return codec.EncodeText(request.text(), options);
+}
+
+absl::StatusOr<EncodedPrompt> EncodeChat(const TextCodec& codec, const v1::Chat& chat) {
+  QD_ASSIGN_OR_RETURN(ChatTemplateInput input, ParseChat(chat, "chat"));
+  return codec.EncodeChat(std::move(input));
+}
+
+}  // namespace
+
+absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
+  if (!request.has_text() && !request.has_chat()) return Invalid("input", "is missing: give text or chat");
+  const char* field = request.has_chat() ? "chat" : "text";
+  const size_t bytes = request.has_chat() ? request.chat().ByteSizeLong() : request.text().size();
+  if (bytes > kMaxTokenizeBytes) {
+    return Invalid(field, absl::StrCat("has ", bytes, " bytes, expected at most ", kMaxTokenizeBytes));
+  }
+  absl::StatusOr<EncodedPrompt> encoded =
+      request.has_chat() ? EncodeChat(model.codec(), request.chat()) : EncodeText(model.codec(), request);
+  if (!encoded.ok()) return AtInput(encoded.status(), field);
+  response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
+  if (!request.has_byte_offsets() || request.byte_offsets()) {
+    response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
+  }
+  if (!request.has_rendered() || request.rendered()) response.set_rendered(std::move(encoded->rendered));
+  response.set_max_context(static_cast<uint32_t>(model.limits().max_sequence_tokens()));
+  return CheckAnswer(response, "byte_offsets: false and rendered: false leave those out");
+}
+
+absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& request,
+                        v1::DetokenizeResponse& response) {
+  if (request.ids_size() > kMaxDetokenizeIds) {
+    return Invalid("ids", absl::StrCat("has ", request.ids_size(), ", expected at most ", kMaxDetokenizeIds));
+  }
+  QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), model.limits().vocab_size, "ids"));
+  response.set_text(model.codec().Decode(ids, /*skip_special_tokens=*/false));
+  return CheckAnswer(response, "send fewer ids at a time");
+}
+
+}  // namespace quantd

@@ -1,0 +1,19 @@
+// The work of Generation.Tokenize and Detokenize.
+#pragma once
+
+#include <absl/status/status.h>
+
+#include "quantd/v1/generation.pb.h"
+#include "scheduler/engine_handle.h"
+
+namespace quantd {
+
+// What a gRPC client takes by default of one message: an answer is never larger.
+inline constexpr size_t kMaxAnswerBytes = 4 << 20;
+
+// InvalidArgument: a field is wrong (with its path), or the text too long. ResourceExhausted LIMIT: the answer would
+// not fit (says what to leave out). Errors of the codec.
+absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response);
+absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response);
+
+}  // namespace quantd
