@@ -51,9 +51,10 @@ tsan: setup  ## kernels, runtime and scheduler under ThreadSanitizer (Debian's g
 	$(call configure_and_build,tsan)
 	@tools/run_tests.py tsan
 
-fuzz: setup  ## each libFuzzer target for three seconds
+SECONDS ?= 3
+fuzz: setup  ## each libFuzzer target for SECONDS=3
 	$(call configure_and_build,fuzz,--target fuzz_targets)
-	@tools/run_tests.py fuzz -L fuzz
+	@tools/fuzz.py build/fuzz --seconds $(SECONDS)
 
 bench: setup  ## benchmarks of kernels and models, optimised build
 	$(call configure_and_build,release)

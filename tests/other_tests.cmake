@@ -8,35 +8,48 @@ endfunction()
 quantd_python_test(tools/check_layers tools/check_layers_test.py)
 quantd_python_test(tools/run_tests tools/run_tests_test.py)
 
-# tests/fuzz/fuzz_<name>.cc is a target and tests/fuzz/corpus/<name>/ its corpus: with QUANTD_FUZZ a libFuzzer program
-# that runs for three seconds, without it a program that replays the corpus.
+# tests/fuzz/fuzz_<name>.cc is a target and tests/fuzz/corpus/<name>/ its corpus: with QUANTD_FUZZ a libFuzzer program,
+# which tools/fuzz.py runs, without it a program that replays the corpus.
+# Files of the server that need protobuf alone are built into their targets: the fuzz build has no gRPC.
+set(fuzz_requests_server convert.cc schema_reflection.cc tokenize.cc)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/fuzz_*.cc)
 add_custom_target(fuzz_targets)
 foreach(file ${fuzz_sources})
   get_filename_component(target ${file} NAME_WE)
   string(REPLACE "fuzz_" "" name ${target})
   set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
+  if(DEFINED ${target}_server AND NOT TARGET quantd_messages)
+    continue()
+  endif()
   add_executable(${target} ${file})
   target_link_libraries(${target} PRIVATE quantd_scheduler quantd_flags)
   add_dependencies(fuzz_targets ${target})
+  if(DEFINED ${target}_server)
+    list(TRANSFORM ${target}_server PREPEND ${PROJECT_SOURCE_DIR}/server/)
+    target_sources(${target} PRIVATE ${${target}_server})
+    target_link_libraries(${target} PRIVATE quantd_messages)
+  endif()
   if(QUANTD_FUZZ)
     target_link_options(${target} PRIVATE -fsanitize=fuzzer)
-    # New inputs go to the first folder, which is not the kept corpus.
-    set(found ${CMAKE_CURRENT_BINARY_DIR}/fuzz-found/${name})
-    file(MAKE_DIRECTORY ${found})
-    add_test(NAME fuzz/${name} COMMAND ${target} -max_total_time=3 -max_len=65536 -timeout=30 -rss_limit_mb=2048
-      -print_final_stats=1 -artifact_prefix=${found}/ ${found} ${corpus})
   else()
     target_sources(${target} PRIVATE fuzz/replay_main.cc)
     add_test(NAME fuzz/${name} COMMAND ${target} ${corpus})
+    set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
   endif()
-  set_tests_properties(fuzz/${name} PROPERTIES LABELS fuzz TIMEOUT 120)
 endforeach()
 
 # The built program as a process: its command line, its signals.
 if(QUANTD_SERVER)
   quantd_python_test(server/cli server/cli_test.py $<TARGET_FILE:quantd> ${CMAKE_CURRENT_SOURCE_DIR}/goldens)
   set_tests_properties(server/cli PROPERTIES LABELS server TIMEOUT 300)
+endif()
+
+# Clients made elsewhere, those that pip brings; tools/clients/run.py knows more.
+if(QUANTD_SERVER)
+  add_test(NAME server/foreign_clients COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/clients/run.py
+    $<TARGET_FILE:quantd> --scratch ${CMAKE_CURRENT_BINARY_DIR}/clients grpcio grpcio-aio grpclib grpcurl)
+  set_tests_properties(server/foreign_clients PROPERTIES SKIP_RETURN_CODE 77 LABELS server_slow TIMEOUT 900
+    ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 endif()
 
 # A stock Python client against the daemon. The first run fetches grpcio-tools into the build folder.
