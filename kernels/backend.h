@@ -94,7 +94,8 @@ class Backend {
   virtual DeviceInfo device() const = 0;
   virtual bool dry_run() const = 0;
 
-  // Memory. ResourceExhausted: the device has not got it. 64-byte aligned, not cleared.
+  // Memory. ResourceExhausted: the device has not got it. 64-byte aligned, not cleared. On a host, memory of the KV
+  // cache need not be resident before it is written; all other is from the start.
   virtual absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryTag tag) = 0;
   virtual MemorySnapshot memory() const = 0;
   // In stream order; sizes are those of the device tensor, which is contiguous.
@@ -130,7 +131,7 @@ class Backend {
   // Copies KV block src[i] over dst[i] (both i32, on the host) in one layer's cache: a forked sequence's partial last
   // block.
   virtual void CopyKvBlocks(const PagedKv& kv, std::span<const int32_t> src, std::span<const int32_t> dst) = 0;
-  // logits f32 [R, V]; results[i] of row i, valid on return.
+  // logits f32 [R, V]; results[i] of row i, valid on return. Changes the rows as kernels/logits_processors.h says.
   virtual void Sample(const Tensor& logits, SamplingRows rows, std::span<SampleResult> results) = 0;
 
  private:

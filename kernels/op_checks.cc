@@ -243,6 +243,12 @@ absl::Status SampleOperands(const Tensor& logits, SamplingRows rows, std::span<c
       return Fail(absl::StrCat("temperature ", p.temperature, ", top_k ", p.top_k, ", top_p ", p.top_p, ", min_p ",
                                p.min_p, ": expected >= 0, >= 0, in (0, 1], in [0, 1]"));
     }
+    if (!(p.repetition_penalty > 0) || !std::isfinite(p.repetition_penalty) || !std::isfinite(p.presence_penalty) ||
+        !std::isfinite(p.frequency_penalty) || p.no_repeat_ngram_size < 0) {
+      return Fail(absl::StrCat("repetition_penalty ", p.repetition_penalty, ", presence_penalty ", p.presence_penalty,
+                               ", frequency_penalty ", p.frequency_penalty, ", no_repeat_ngram_size ",
+                               p.no_repeat_ngram_size, ": expected > 0, finite, finite, >= 0"));
+    }
   }
   return absl::OkStatus();
 }

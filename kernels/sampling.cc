@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "kernels/logits_processors.h"
 
 namespace quantd {
 
@@ -52,16 +53,17 @@ float MaxOfBlock(const float* x) {
   return *std::max_element(lanes, lanes + 8);
 }
 
-// The first of the largest logits that is not suppressed, or -1.
-int32_t Argmax(const float* logits, int64_t vocab, std::span<const int32_t> suppressed) {
-  int64_t best = -1;
-  auto consider = [&](int64_t i) {
-    if (best >= 0 && !(logits[i] > logits[best])) return;
-    if (std::find(suppressed.begin(), suppressed.end(), i) == suppressed.end()) best = i;
+// The first of the largest logits, or -1 where all are -inf.
+int32_t Argmax(const float* logits, int64_t vocab) {
+  int64_t best = -1, i = 0;
+  float largest = -INFINITY;
+  auto consider = [&](int64_t j) {
+    if (!(logits[j] > largest)) return;
+    best = j;
+    largest = logits[j];
   };
-  int64_t i = 0;
   for (; i + kBlock <= vocab; i += kBlock) {
-    if (best >= 0 && !(MaxOfBlock(logits + i) > logits[best])) continue;
+    if (!(MaxOfBlock(logits + i) > largest)) continue;
     for (int64_t j = i; j < i + kBlock; ++j) consider(j);
   }
   for (; i < vocab; ++i) consider(i);
@@ -138,7 +140,7 @@ inline float ExpOfNegative(float x) {
   return x < -87.0f ? 0.0f : series * power;
 }
 
-// Turns logits into exp((logit - largest) / temperature): probabilities up to a factor, the largest being 1.
+// Turns logits into exp((logit - largest) / temperature): probabilities up to a factor, the largest being 1; 0 of -inf.
 void ToWeights(std::span<Entry> entries, float temperature) {
   float largest = -INFINITY;
   for (const Entry& e : entries) largest = std::max(largest, e.value);
@@ -164,18 +166,16 @@ int32_t Draw(std::span<const Entry> entries, float uniform) {
 
 }  // namespace
 
-SampleResult SampleRow(const float* logits, int64_t vocab, const SamplingRow& row, SampleScratch scratch) {
+SampleResult SampleRow(float* logits, int64_t vocab, const SamplingRow& row, SampleScratch scratch) {
   const SamplingParams& params = row.params;
   if (!AllFinite(logits, vocab)) return {};
-  SampleResult best{Argmax(logits, vocab, row.suppressed_ids)};
+  ProcessLogits(logits, vocab, row);
+  SampleResult best{Argmax(logits, vocab)};
   if (params.temperature == 0 || params.top_k == 1 || best.token < 0) return best;
 
   QD_CHECK(static_cast<int64_t>(scratch.entries.size()) >= vocab);
   std::span<Entry> entries = scratch.entries.first(static_cast<size_t>(vocab));
   for (size_t i = 0; i < entries.size(); ++i) entries[i] = {logits[i], static_cast<int32_t>(i)};
-  for (int32_t id : row.suppressed_ids) {
-    if (id >= 0 && id < vocab) entries[static_cast<size_t>(id)].value = -INFINITY;  // ranks last, its weight is 0
-  }
   if (params.top_k > 0 && params.top_k < vocab)
     entries = KeepTop(entries, params.top_k, [](const Entry&) { return 1.0; });
   ToWeights(entries, params.temperature);

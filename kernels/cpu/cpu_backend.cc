@@ -220,7 +220,7 @@ class CpuBackend : public Backend {
       std::span<SampleScratch::Entry> own(entries + lane * vocab, static_cast<size_t>(vocab));
       for (int64_t r = lane; r < count; r += lanes) {
         size_t i = static_cast<size_t>(r);
-        results[i] = SampleRow(static_cast<const float*>(logits.row(r)), vocab, rows[i], SampleScratch{own});
+        results[i] = SampleRow(static_cast<float*>(logits.row(r)), vocab, rows[i], SampleScratch{own});
       }
     });
   }

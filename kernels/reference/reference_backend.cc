@@ -342,7 +342,7 @@ class ReferenceBackend : public Backend {
     if (!Ready(CheckSample(logits, rows, results))) return;
     std::vector<SampleScratch::Entry> entries(static_cast<size_t>(logits.dim(1)));
     for (size_t i = 0; i < rows.size(); ++i) {
-      const auto* row = static_cast<const float*>(logits.row(static_cast<int64_t>(i)));
+      auto* row = static_cast<float*>(logits.row(static_cast<int64_t>(i)));
       results[i] = SampleRow(row, logits.dim(1), rows[i], {entries});
     }
   }

@@ -528,27 +528,68 @@ TEST_P(BackendOpsTest, CopyKvBlocksIsExact) {
 }
 
 TEST_P(BackendOpsTest, SampleIsExact) {
-  constexpr int64_t kRows = 9, kVocab = 1003;
-  TestTensor logits = RandomFloats(rng_, DType::kF32, {kRows, kVocab}, 5, 3);
+  constexpr int64_t kRows = 18, kVocab = 1003;
+  const auto logits = [seed = rng_] {  // the same each time: Sample changes its rows
+    Rng rng = seed;
+    TestTensor tensor = RandomFloats(rng, DType::kF32, {kRows, kVocab}, 5, 3);
+    static_cast<float*>(tensor.view().row(4))[kVocab - 1] = NAN;
+    return tensor;
+  };
   const SamplingParams params[] = {
       {.temperature = 0}, {.temperature = 1}, {.top_k = 7}, {.top_p = 0.8f}, {.min_p = 0.05f}};
-  const int32_t suppressed[] = {1, 500};
+  const int32_t suppressed[] = {1, 500}, banned[] = {7};
+  std::vector<SeenToken> seen;
+  std::vector<int32_t> context;
+  for (int32_t i = 0; i < 300; ++i) {
+    seen.push_back({i * 3, i % 4});
+    context.push_back(i * 7 % 50);
+  }
   std::vector<SamplingRow> rows;
   for (uint64_t i = 0; i < kRows; ++i) {
-    rows.push_back({params[i % 5], static_cast<uint32_t>(i), 10 + i, suppressed});
-    rows.back().params.seed = i;
+    SamplingRow row;
+    row.params = params[i % 5];
+    row.params.seed = i;
+    if (i % 2 == 1) {
+      row.params.repetition_penalty = 1.3f;
+      row.params.presence_penalty = 0.5f;
+      row.params.frequency_penalty = 0.25f;
+      row.params.no_repeat_ngram_size = 2;
+    }
+    row.output_index = static_cast<uint32_t>(i);
+    row.position = 10 + i;
+    row.seen = seen;
+    row.context = context;
+    row.banned_ids = banned;
+    row.suppressed_ids = suppressed;
+    rows.push_back(row);
   }
-  static_cast<float*>(logits.view().row(4))[kVocab - 1] = NAN;
   std::vector<SampleResult> expected(kRows), actual(kRows), alone(1);
-  reference_->Sample(logits.view(), rows, expected);
-  cpu_->Sample(logits.view(), rows, actual);
+  const TestTensor for_reference = logits(), for_cpu = logits(), for_alone = logits();
+  reference_->Sample(for_reference.view(), rows, expected);
+  cpu_->Sample(for_cpu.view(), rows, actual);
+  EXPECT_EQ(for_reference.Bytes(), for_cpu.Bytes());
   for (size_t i = 0; i < kRows; ++i) {
     EXPECT_EQ(expected[i].token, actual[i].token) << i;
-    cpu_->Sample(logits.view().Rows(static_cast<int64_t>(i), 1), std::span(&rows[i], 1), alone);
+    cpu_->Sample(for_alone.view().Rows(static_cast<int64_t>(i), 1), std::span(&rows[i], 1), alone);
     EXPECT_EQ(alone[0].token, actual[i].token) << i;
   }
   ExpectOk();
   EXPECT_EQ(actual[4].token, -1);
+}
+
+TEST_P(BackendOpsTest, SampleRefusesPenaltiesThatAreNoNumbers) {
+  TestTensor logits = RandomFloats(rng_, DType::kF32, {1, 8});
+  std::vector<SampleResult> results(1);
+  for (SamplingParams params : {SamplingParams{.repetition_penalty = 0}, SamplingParams{.repetition_penalty = NAN},
+                                SamplingParams{.presence_penalty = INFINITY}, SamplingParams{.frequency_penalty = NAN},
+                                SamplingParams{.no_repeat_ngram_size = -1}}) {
+    SamplingRow row;
+    row.params = params;
+    for (Backend* backend : {reference_.get(), cpu_.get()}) {
+      backend->Sample(logits.view(), std::span(&row, 1), results);
+      EXPECT_EQ(backend->Synchronize().code(), absl::StatusCode::kInvalidArgument);
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, BackendOpsTest, ::testing::Values("portable", "avx2"),

@@ -54,6 +54,15 @@ TEST(NoAllocTest, AStepOfOps) {
                    memory.New(DType::kF32, {kTokens})};
   Tensor cos_sin = memory.New(DType::kF32, {kTokens, kD}), logits = memory.New(DType::kF32, {kTokens, kVocab});
   std::vector<SamplingRow> rows(static_cast<size_t>(kTokens));
+  const std::vector<SeenToken> seen = {{3, 1}, {5, 0}};
+  const std::vector<int32_t> context = {3, 5, 3};
+  for (SamplingRow& row : rows) {
+    row.params.repetition_penalty = 1.1f;
+    row.params.no_repeat_ngram_size = 2;
+    row.seen = seen;
+    row.context = context;
+    row.banned_ids = context;
+  }
   std::vector<SampleResult> results(rows.size());
   const int32_t src[] = {0}, dst[] = {1};
 

@@ -12,10 +12,13 @@
 namespace quantd {
 namespace {
 
-int32_t Sample(const std::vector<float>& logits, SamplingParams params, uint64_t position = 0,
+int32_t Sample(std::vector<float> logits, SamplingParams params, uint64_t position = 0,
                std::span<const int32_t> suppressed = {}) {
   std::vector<SampleScratch::Entry> entries(logits.size());
-  SamplingRow row{.params = params, .output_index = 0, .position = position, .suppressed_ids = suppressed};
+  SamplingRow row;
+  row.params = params;
+  row.position = position;
+  row.suppressed_ids = suppressed;
   return SampleRow(logits.data(), static_cast<int64_t>(logits.size()), row, {entries}).token;
 }
 

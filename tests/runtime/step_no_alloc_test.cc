@@ -40,7 +40,11 @@ struct Batch {
                   .top_p = 0.9f,
                   .min_p = 0.01f,
                   .seed = rows.size()};
-    row.suppressed_ids = suppressed;
+    row.params.repetition_penalty = 1.1f;
+    row.params.frequency_penalty = 0.5f;
+    row.params.no_repeat_ngram_size = 2;
+    row.seen = seen;
+    row.context = row.banned_ids = row.suppressed_ids = suppressed;
     sampling.push_back(row);
   }
   LlmStepInput input() const {
@@ -55,6 +59,7 @@ struct Batch {
     return input;
   }
   std::vector<int32_t> ids, positions, starts, tables, rows, suppressed = {1, 2};
+  std::vector<SeenToken> seen = {{1, 2}, {7, 0}};
   std::vector<SamplingRow> sampling;
   std::vector<SampleResult> results;
 };
