@@ -189,7 +189,7 @@ void ReadSampling(const Json& json, JsonMembers& members, GenerationDefaults& de
   } else {
     WarnOfSamplingKeys(json, defaults.warnings);
   }
-  // The ranges of the API's fields.
+  // Bounds that no use comes near; a request has narrower ones.
   defaults.repetition_penalty = members.Float("repetition_penalty", 1, 0, 100, /*above_min=*/true);
   defaults.presence_penalty = members.Float("presence_penalty", 0, -100, 100);
   defaults.frequency_penalty = members.Float("frequency_penalty", 0, -100, 100);

@@ -78,6 +78,7 @@ int32_t BlockManager::Take() {
   QD_CHECK(id != kEnd);
   Forget(id);
   Ref(id);
+  touched_ = std::max<int64_t>(touched_, id + 1);
   return id;
 }
 

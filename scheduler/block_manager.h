@@ -62,6 +62,7 @@ class BlockManager {
   int64_t cached() const { return cached_; }
   int64_t free() const { return available_ - cached_; }
   int64_t available() const { return available_; }  // cached + free: what Grow can take
+  int64_t touched() const { return touched_; }      // ever used; those that never were are taken in order of their ids
 
  private:
   struct Block {
@@ -92,7 +93,7 @@ class BlockManager {
   Block& At(int32_t id) { return id < 0 ? list_ : blocks_[static_cast<size_t>(id)]; }
   std::vector<int32_t> tokens_;  // contents of indexed blocks, [blocks, block_tokens]
   absl::flat_hash_map<uint64_t, int32_t> index_;
-  int64_t available_ = 0, cached_ = 0;
+  int64_t available_ = 0, cached_ = 0, touched_ = 0;
   uint64_t last_chain_ = 0;
 };
 

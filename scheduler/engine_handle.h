@@ -35,9 +35,16 @@ struct LlmLimits {
 struct EngineLoad {
   int64_t running = 0, waiting = 0, waiting_tokens = 0;
   int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
+  int64_t blocks_touched = 0;  // used at least once: on a host, those whose memory is resident
   // Of a new request, by its priority: what is ahead of it. Requests of a worse priority that have aged past it are not
   // counted.
   std::array<Duration, kNumPriorities> estimated_queue_time{};
+};
+
+// Prompt tokens of a request before it is tokenized.
+struct PromptSize {
+  int64_t tokens = 0;
+  bool exact = true;  // false: an estimate, which refuses nothing for good
 };
 
 class LlmHandle;
@@ -76,11 +83,11 @@ class LlmHandle {
   virtual const std::string& revision() const = 0;  // of the checkpoint
   virtual const LlmLimits& limits() const = 0;
   virtual const TextCodec& codec() const = 0;
-  // Takes a place for a request of about `estimated_tokens` prompt tokens, before any work; of the request, priority
-  // and deadline are looked at. ResourceExhausted QUEUE_FULL or TOKEN_BUDGET with a retry delay; InvalidArgument
-  // CONTEXT_TOO_LONG or FailedPrecondition EXCEEDS_CAPACITY where an empty queue would not take it either;
+  // Takes a place for a request with that prompt, before any work; of the request, priority and deadline are looked at.
+  // ResourceExhausted QUEUE_FULL or TOKEN_BUDGET with a retry delay; InvalidArgument CONTEXT_TOO_LONG or
+  // FailedPrecondition EXCEEDS_CAPACITY where the size is exact and an empty queue would not take it either;
   // DeadlineExceeded CANNOT_MEET where the estimated queue time goes beyond the deadline; Unavailable DRAINING.
-  virtual absl::StatusOr<Reservation> Reserve(const LlmRequest& request, int64_t estimated_tokens) = 0;
+  virtual absl::StatusOr<Reservation> Reserve(const LlmRequest& request, PromptSize prompt) = 0;
   // Corrects the reservation to the exact prompt length and hands the request to the worker. InvalidArgument
   // CONTEXT_TOO_LONG, FailedPrecondition EXCEEDS_CAPACITY, ResourceExhausted TOKEN_BUDGET, DeadlineExceeded
   // EXPIRED_IN_QUEUE, Unavailable DRAINING: then the sink hears nothing. After OK the sink hears OnDone once.

@@ -9,6 +9,7 @@
 #include "base/strings.h"
 #include "runtime/stream_decoder.h"
 #include "scheduler/stop_matcher.h"
+#include "scheduler/token_history.h"
 
 namespace quantd {
 namespace {
@@ -49,7 +50,12 @@ struct LlmEngine::Request {
         prompt_tokens(static_cast<int64_t>(request.prompt.size())),
         decoder(tokenizer,
                 {.skip_special_tokens = request.skip_special_tokens, .at_text_start = request.prompt_is_text_start}),
-        stops(request.stopping.stop) {}
+        stops(request.stopping.stop) {
+    const SamplingParams& sampling = request.sampling;
+    if (!sampling.penalizes()) return;
+    history.emplace(sampling.repetition_penalty != 1 ? std::span<const int32_t>(request.prompt)
+                                                     : std::span<const int32_t>());
+  }
   void EndHoldUp(TimePoint now) {
     if (held_up_since) held_up += now - *held_up_since;
     held_up_since.reset();
@@ -58,9 +64,11 @@ struct LlmEngine::Request {
   LlmRequest request;  // its prompt is the scheduler's
   std::shared_ptr<LlmSink> sink;
   int64_t prompt_tokens, cached_tokens = 0, new_tokens = 0;
+  int64_t counted_prompt_tokens = 0;  // that the observer was told of
   StreamDecoder decoder;
   StopMatcher stops;
-  std::vector<int32_t> end_ids;  // not to be chosen before min_new_tokens
+  std::vector<int32_t> end_ids;         // not to be chosen before min_new_tokens
+  std::optional<TokenHistory> history;  // where its sampling penalizes
   Delta pending;
   std::optional<OutputEnd> end;  // set where the content ended the output
   std::optional<TimePoint> started;
@@ -79,6 +87,8 @@ struct LlmEngine::Farewell {
 
 LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runner)
     : eos_token_ids_(options.eos_token_ids),
+      suppress_tokens_(options.suppress_tokens),
+      begin_suppress_tokens_(options.begin_suppress_tokens),
       tokenizer_(*options.tokenizer),
       clock_(options.port.clock),
       port_(std::make_shared<LlmPort>(options.port, this)),
@@ -91,6 +101,7 @@ LlmEngine::LlmEngine(LlmEngineOptions options, std::unique_ptr<StepRunner> runne
   // A table is never longer than the pool, whatever context the model claims.
   const int64_t blocks =
       std::min((limits.max_context + limits.kv_block_tokens - 1) / limits.kv_block_tokens, limits.kv_blocks);
+  begin_suppress_tokens_.insert(begin_suppress_tokens_.end(), suppress_tokens_.begin(), suppress_tokens_.end());
   token_ids_.resize(tokens);
   positions_.resize(tokens);
   seq_starts_.resize(sequences + 1);
@@ -183,6 +194,7 @@ void LlmEngine::Run() {
                                                    : StepPhase::kMixed;
   port_->observer().OnStep(phase, plan.tokens, sequences, took);
   TakeTokens(plan, end);
+  CountTokens(plan);
   const Actions actions = scheduler_.On(StepDone{.ok = true, .outputs = outputs_});
   for (const Ended& ended : actions) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
   Deliver(plan, end);
@@ -221,12 +233,14 @@ LlmStepInput LlmEngine::MakeInput(const StepPlan& plan) {
     if (!s.wants_token) continue;
     const Request& r = At(s.id);
     logit_rows_[row] = static_cast<int32_t>(token) - 1;
-    sampling_[row] = {.params = r.request.sampling,
-                      .output_index = 0,
-                      .position = static_cast<uint64_t>(positions_[token - 1]) + 1,
-                      .suppressed_ids = {}};
-    if (r.new_tokens < r.request.stopping.min_new_tokens) sampling_[row].suppressed_ids = r.end_ids;
-    ++row;
+    SamplingRow& sampling = sampling_[row++];
+    sampling = SamplingRow();
+    sampling.params = r.request.sampling;
+    sampling.position = static_cast<uint64_t>(positions_[token - 1]) + 1;
+    if (r.history) sampling.seen = r.history->seen();
+    sampling.context = s.context;
+    sampling.banned_ids = r.new_tokens == 0 ? begin_suppress_tokens_ : suppress_tokens_;
+    if (r.new_tokens < r.request.stopping.min_new_tokens) sampling.suppressed_ids = r.end_ids;
   }
   seq_starts_[sequence] = static_cast<int32_t>(token);
   LlmStepInput input;
@@ -250,6 +264,20 @@ void LlmEngine::TakeTokens(const StepPlan& plan, TimePoint now) {
   }
 }
 
+void LlmEngine::CountTokens(const StepPlan& plan) {
+  StepTokens count;
+  for (const PlannedSequence& s : plan.sequences) {
+    Request& r = At(s.id);
+    const auto of_prompt = [&](int64_t tokens) { return std::clamp(tokens, r.counted_prompt_tokens, r.prompt_tokens); };
+    const int64_t cached = of_prompt(s.first), computed = of_prompt(s.first + static_cast<int64_t>(s.tokens.size()));
+    count.prompt_cached += cached - r.counted_prompt_tokens;
+    count.prompt += computed - cached;
+    r.counted_prompt_tokens = computed;
+  }
+  count.generated = std::ranges::count_if(outputs_, [](const StepOutput& o) { return o.token >= 0; });
+  port_->observer().OnTokens(count);
+}
+
 // True where the content ends the output: an end token or a stop text.
 bool LlmEngine::TakeToken(Request& r, int32_t token, TimePoint now) {
   if (r.new_tokens++ == 0) {
@@ -261,6 +289,7 @@ bool LlmEngine::TakeToken(Request& r, int32_t token, TimePoint now) {
     port_->observer().OnInterToken(now - r.last_token);
   }
   r.last_token = now;
+  if (r.history) r.history->Add(token);
   r.pending.token_ids.push_back(token);
   const StopConditions& stopping = r.request.stopping;
   if (Contains(r.end_ids, token)) {
@@ -346,14 +375,12 @@ void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
   farewells_.push_back({std::move(r.sink), status, usage, r.timing});
 }
 
-// The last delta, held-back text included, and the end.
+// The last delta and the end. Text that might have begun a stop text leaves; bytes of a character that is not whole do
+// not: no U+FFFD stands where a limit cut a character.
 void LlmEngine::FinishOutput(Request& r, const Ended& ended) {
   if (!r.end) r.end = OutputEnd{.reason = ReasonOf(ended.cause), .stop_token_id = -1, .stop_text = {}, .new_tokens = 0};
   r.end->new_tokens = r.new_tokens;
-  if (r.end->reason != FinishReason::kStopText) {
-    const StopMatcher::Result rest = r.stops.Append(r.decoder.Flush());
-    r.pending.text += rest.text + rest.matched.value_or(r.stops.Flush());
-  }
+  if (r.end->reason != FinishReason::kStopText) r.pending.text += r.stops.Flush();
   if (!r.pending.text.empty() || !r.pending.token_ids.empty()) r.sink->OnDelta(std::exchange(r.pending, {}));
   r.sink->OnOutputEnd(*r.end);
 }
@@ -381,7 +408,8 @@ absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const
                                                     scheduler_.options().max_paused, " others of this model")),
           "SLOW_READER");
     case EndCause::kNotFinite:
-      return WithReason(absl::InternalError("the model's logits are not finite"), "NAN_LOGITS");
+      return WithReason(absl::InternalError("the model's logits are not finite, or suppress every token"),
+                        "NAN_LOGITS");
     case EndCause::kStepFailed:
       return WithReason(absl::InternalError(absl::StrCat("the step failed: ", step.message())), "STEP_FAILED");
   }
@@ -399,6 +427,7 @@ void LlmEngine::Publish(TimePoint now, bool stepped) {
   load.blocks_used = blocks.used();
   load.blocks_cached = blocks.cached();
   load.blocks_free = blocks.free();
+  load.blocks_touched = blocks.touched();
   for (size_t p = 0; p < load.estimated_queue_time.size(); ++p) {
     const Priority priority = static_cast<Priority>(p);
     load.estimated_queue_time[p] = queue_estimate_.For(scheduler_.waiting(priority),

@@ -23,6 +23,7 @@ struct LlmEngineOptions {
   LlmPortOptions port;                   // limits: those of the runner and its cache
   const Tokenizer* tokenizer = nullptr;  // outlives the engine
   std::vector<int32_t> eos_token_ids;
+  std::vector<int32_t> suppress_tokens, begin_suppress_tokens;  // never chosen; not as the first of an output
   Duration ageing = SchedulerOptions().ageing;
   int max_preemptions = SchedulerOptions().max_preemptions;
 };
@@ -55,6 +56,7 @@ class LlmEngine final : public Engine {
   void NotePlan(const StepPlan& plan, TimePoint now);
   LlmStepInput MakeInput(const StepPlan& plan);
   void TakeTokens(const StepPlan& plan, TimePoint now);
+  void CountTokens(const StepPlan& plan);
   bool TakeToken(Request& r, int32_t token, TimePoint now);
   void TakeText(Request& r, int32_t token);
   void Deliver(const StepPlan& plan, TimePoint now);
@@ -64,7 +66,8 @@ class LlmEngine final : public Engine {
   absl::Status StatusOf(EndCause cause, const absl::Status& step) const;
   void Publish(TimePoint now, bool stepped);
 
-  const std::vector<int32_t> eos_token_ids_;
+  const std::vector<int32_t> eos_token_ids_, suppress_tokens_;
+  std::vector<int32_t> begin_suppress_tokens_;  // suppress_tokens_ among them
   const Tokenizer& tokenizer_;
   const Clock clock_;
   const std::shared_ptr<LlmPort> port_;

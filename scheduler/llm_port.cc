@@ -30,7 +30,7 @@ std::string_view RejectedLabel(std::string_view reason) {
   return "";
 }
 
-absl::Status OverQueue(const std::string& tokens, const QueueLimits& queue) {
+absl::Status OverQueue(int64_t tokens, const QueueLimits& queue) {
   return WithReason(absl::FailedPreconditionError(absl::StrCat(
                         "prompt of ", tokens, " tokens can never fit into the queue's ", queue.max_waiting_tokens)),
                     "EXCEEDS_CAPACITY");
@@ -63,17 +63,17 @@ void RequestSignals::Deliver() {
   if (reader_ready_.exchange(false)) engine_->ReaderReady(id_);
 }
 
-absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, int64_t estimated_tokens) {
-  estimated_tokens = std::max<int64_t>(estimated_tokens, 0);
+absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, PromptSize prompt) {
+  int64_t tokens = std::max<int64_t>(prompt.tokens, 0);
   if (draining_) return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
-  if (estimated_tokens > options_.limits.queue.max_waiting_tokens) {  // to try again would not help
-    if (estimated_tokens > options_.limits.max_context) {
-      return WithReason(
-          absl::InvalidArgumentError(absl::StrCat("prompt of about ", estimated_tokens,
-                                                  " tokens exceeds the context of ", options_.limits.max_context)),
-          "CONTEXT_TOO_LONG");
+  if (const int64_t most = options_.limits.queue.max_waiting_tokens; tokens > most) {
+    if (prompt.exact && tokens > options_.limits.max_context) {
+      return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", tokens, " tokens exceeds the context of ",
+                                                                options_.limits.max_context)),
+                        "CONTEXT_TOO_LONG");
     }
-    return OverQueue(absl::StrCat("about ", estimated_tokens), options_.limits.queue);
+    if (prompt.exact) return OverQueue(tokens, options_.limits.queue);
+    tokens = most;  // whether it can ever fit is for the exact count to say
   }
   if (request.deadline) {
     const Duration wait = load().estimated_queue_time[static_cast<size_t>(request.priority)];
@@ -92,15 +92,15 @@ absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, int64_t 
                    "QUEUE_FULL"),
         RetryDelay());
   }
-  if (!TakeTokens(estimated_tokens)) {
+  if (!TakeTokens(tokens)) {
     --waiting_requests_;
-    return WithRetryAfter(WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                                         "about ", estimated_tokens, " prompt tokens do not fit into the queue's ",
-                                         options_.limits.queue.max_waiting_tokens)),
+    return WithRetryAfter(WithReason(absl::ResourceExhaustedError(
+                                         absl::StrCat("about ", tokens, " prompt tokens do not fit into the queue's ",
+                                                      options_.limits.queue.max_waiting_tokens)),
                                      "TOKEN_BUDGET"),
                           RetryDelay());
   }
-  return Reservation(this, estimated_tokens);
+  return Reservation(this, tokens);
 }
 
 absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation reservation, LlmRequest request,
@@ -171,7 +171,7 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
                       "EXCEEDS_CAPACITY");
   }
   if (prompt > limits.queue.max_waiting_tokens) {
-    return OverQueue(absl::StrCat(prompt), limits.queue);
+    return OverQueue(prompt, limits.queue);
   }
   if (request.deadline && *request.deadline <= now) {
     return WithReason(absl::DeadlineExceededError("the deadline passed before the request was queued"),

@@ -71,7 +71,7 @@ class LlmPort final : public LlmHandle {
   const std::string& revision() const override { return options_.revision; }
   const LlmLimits& limits() const override { return options_.limits; }
   const TextCodec& codec() const override { return *options_.codec; }
-  absl::StatusOr<Reservation> Reserve(const LlmRequest& request, int64_t estimated_tokens) override;
+  absl::StatusOr<Reservation> Reserve(const LlmRequest& request, PromptSize prompt) override;
   absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation reservation, LlmRequest request,
                                                          std::shared_ptr<LlmSink> sink) override;
   void RecordEnded(const LlmRequest& request, const absl::Status& status) override;

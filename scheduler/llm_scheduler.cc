@@ -254,6 +254,7 @@ void LlmScheduler::FillStep() {
     planned.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.computed), static_cast<size_t>(count));
     planned.block_table = std::span(s.blocks.ids).first(static_cast<size_t>(blocks_.BlocksFor(s.computed + count)));
     planned.wants_token = count == s.behind();
+    planned.context = s.tokens;
     plan_.sequences.push_back(planned);
     plan_.tokens += count;
     budget -= count;

@@ -126,7 +126,8 @@ struct PlannedSequence {
   int64_t first = 0;                // position of the first token
   std::span<const int32_t> tokens;  // valid until StepDone
   std::span<const int32_t> block_table;
-  bool wants_token = false;  // the step computes its last token
+  bool wants_token = false;          // the step computes its last token
+  std::span<const int32_t> context;  // prompt and output so far; valid until StepDone
 };
 
 struct StepPlan {

@@ -233,6 +233,8 @@ absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& na
                          .queue = queue};
   options.tokenizer = &codec->tokenizer();
   options.eos_token_ids = codec->eos_token_ids();
+  options.suppress_tokens = codec->defaults().suppress_tokens;
+  options.begin_suppress_tokens = codec->defaults().begin_suppress_tokens;
   std::shared_ptr<LlmPort> port;
   worker_->RunOnDevice([&] {
     auto engine = std::make_unique<LlmEngine>(std::move(options), std::make_unique<LoadedRunner>(std::move(model)));
@@ -307,6 +309,9 @@ ModelInfo Registry::Snapshot(const Entry& entry) const {
   const MemorySnapshot memory = worker_->memory();
   if (const auto it = memory.models.find(info.id); it != memory.models.end()) info.memory = it->second;
   if (const auto it = memory.peak_bytes.find(info.id); it != memory.peak_bytes.end()) info.peak_bytes = it->second;
+  if (entry.port != nullptr) {
+    info.kv_resident_bytes = entry.port->load().blocks_touched * kKvBlockTokens * info.kv_bytes_per_token;
+  }
   return info;
 }
 

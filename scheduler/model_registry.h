@@ -35,6 +35,7 @@ struct ModelInfo {
   MemoryUsage memory;     // by the tags, now
   int64_t peak_bytes = 0;
   int64_t kv_bytes_per_token = 0, parameters = 0;
+  int64_t kv_resident_bytes = 0;    // of the KV cache's memory, what has been used at least once
   std::optional<LlmLimits> limits;  // once ready
   std::vector<LayerReport> layers;  // once ready
   Duration load_time{};

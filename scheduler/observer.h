@@ -24,6 +24,12 @@ struct RequestRecord {  // of one ended request
 
 enum class StepPhase : uint8_t { kPrefill, kDecode, kMixed };
 
+// What a step brought its requests. Nothing is counted twice: not a prompt token that is computed anew after a
+// preemption, nor one of the prompt that the prefix cache held as computed.
+struct StepTokens {
+  int64_t prompt = 0, prompt_cached = 0, generated = 0;
+};
+
 struct EngineGauges {  // after every step and every change
   int64_t running = 0, waiting = 0, waiting_tokens = 0;
   int64_t blocks_used = 0, blocks_cached = 0, blocks_free = 0;
@@ -40,6 +46,7 @@ class EngineObserver {
   virtual void OnPrefixLookup(int64_t queried_tokens, int64_t hit_tokens) = 0;
   virtual void OnPreempted(int64_t lost_tokens) = 0;
   virtual void OnStep(StepPhase phase, int64_t tokens, int64_t sequences, Duration duration) = 0;
+  virtual void OnTokens(const StepTokens& tokens) = 0;  // after each step
   virtual void OnEnded(const RequestRecord& record) = 0;
   virtual void OnGauges(const EngineGauges& gauges) = 0;
 };

@@ -49,6 +49,7 @@ struct LlmRequest {
 };
 
 enum class FinishReason : uint8_t { kStopToken, kStopText, kEos, kMaxTokens, kContextFull, kTimeLimit };
+inline constexpr size_t kNumFinishReasons = 6;
 inline constexpr std::string_view Name(FinishReason r) {
   constexpr std::string_view kNames[] = {"stop_token", "stop_text", "eos", "max_tokens", "context_full", "time_limit"};
   return kNames[static_cast<int>(r)];

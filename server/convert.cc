@@ -34,6 +34,29 @@ absl::Status CheckRange(std::string_view field, double value, double low, double
 uint32_t U32(int64_t v) { return static_cast<uint32_t>(std::clamp<int64_t>(v, 0, UINT32_MAX)); }
 uint64_t U64(int64_t v) { return static_cast<uint64_t>(std::max<int64_t>(v, 0)); }
 
+// Ranges: those of OpenAI and vLLM; 100 is a bound that no use comes near.
+absl::Status ParsePenalties(const v1::Sampling& proto, const GenerationDefaults& defaults, SamplingParams& s) {
+  s.repetition_penalty = proto.has_repetition_penalty() ? proto.repetition_penalty() : defaults.repetition_penalty;
+  s.presence_penalty = proto.has_presence_penalty() ? proto.presence_penalty() : defaults.presence_penalty;
+  s.frequency_penalty = proto.has_frequency_penalty() ? proto.frequency_penalty() : defaults.frequency_penalty;
+  s.no_repeat_ngram_size = defaults.no_repeat_ngram_size;
+  if (proto.has_repetition_penalty() && !(s.repetition_penalty > 0 && s.repetition_penalty <= 100)) {
+    return Invalid("sampling.repetition_penalty",
+                   absl::StrCat("is ", s.repetition_penalty, ", expected more than 0 and at most 100"));
+  }
+  if (proto.has_presence_penalty()) {
+    QD_RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", s.presence_penalty, -2, 2));
+  }
+  if (proto.has_frequency_penalty()) {
+    QD_RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", s.frequency_penalty, -2, 2));
+  }
+  if (proto.has_no_repeat_ngram_size()) {
+    QD_RETURN_IF_ERROR(CheckRange("sampling.no_repeat_ngram_size", proto.no_repeat_ngram_size(), 0, kMaxNgramSize));
+    s.no_repeat_ngram_size = static_cast<int32_t>(proto.no_repeat_ngram_size());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseSampling(const v1::Sampling& proto, const GenerationDefaults& defaults, int64_t vocab_size,
                            ParsedGenerate& out) {
   SamplingParams& s = out.request.sampling;
@@ -48,9 +71,7 @@ absl::Status ParseSampling(const v1::Sampling& proto, const GenerationDefaults& 
     return Invalid("sampling.top_p", absl::StrCat("is ", s.top_p, ", expected more than 0 and at most 1"));
   }
   QD_RETURN_IF_ERROR(CheckRange("sampling.min_p", s.min_p, 0, 1));
-  if (proto.has_repetition_penalty() && proto.repetition_penalty() != 1) return NotBuilt("sampling.repetition_penalty");
-  if (proto.has_presence_penalty() && proto.presence_penalty() != 0) return NotBuilt("sampling.presence_penalty");
-  if (proto.has_frequency_penalty() && proto.frequency_penalty() != 0) return NotBuilt("sampling.frequency_penalty");
+  QD_RETURN_IF_ERROR(ParsePenalties(proto, defaults, s));
   if (!proto.logit_bias().empty()) return NotBuilt("sampling.logit_bias");
   if (proto.has_num_outputs() && proto.num_outputs() == 0) return Invalid("sampling.num_outputs", "is 0, expected 1");
   if (proto.num_outputs() > 1) return NotBuilt("sampling.num_outputs");
@@ -64,7 +85,7 @@ absl::Status ParseStopping(const v1::Stopping& proto, int64_t vocab_size, StopCo
     if (proto.max_new_tokens() == 0) return Invalid("stopping.max_new_tokens", "is 0, expected at least 1");
     out.max_new_tokens = proto.max_new_tokens();
   }
-  out.min_new_tokens = proto.min_new_tokens();
+  if (proto.has_min_new_tokens()) out.min_new_tokens = proto.min_new_tokens();
   if (out.max_new_tokens > 0 && out.min_new_tokens > out.max_new_tokens) {
     return Invalid("stopping.min_new_tokens",
                    absl::StrCat("is ", out.min_new_tokens, ", expected at most max_new_tokens = ", out.max_new_tokens));
@@ -203,6 +224,7 @@ absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, c
   QD_RETURN_IF_ERROR(ParseInput(proto, limits.vocab_size, out));
   QD_RETURN_IF_ERROR(ParseSampling(proto.sampling(), codec.defaults(), limits.vocab_size, out));
   QD_RETURN_IF_ERROR(ParseStopping(proto.stopping(), limits.vocab_size, out.request.stopping));
+  out.min_new_tokens_given = proto.stopping().has_min_new_tokens();
   QD_RETURN_IF_ERROR(ParseOutput(proto.output(), out));
   if (proto.cache().salt().size() > kMaxSaltBytes) {
     return Invalid("cache.salt", absl::StrCat("has more than ", kMaxSaltBytes, " bytes"));
@@ -247,10 +269,10 @@ absl::Status AtInput(const absl::Status& status, std::string_view field) {
   return WithField(status, below.empty() ? std::string(field) : absl::StrCat(ToAbsl(field), ".", below));
 }
 
-int64_t EstimatePromptTokens(const v1::GenerateRequest& proto) {
-  if (proto.has_tokens()) return proto.tokens().ids_size();
+PromptSize EstimatePromptTokens(const v1::GenerateRequest& proto) {
+  if (proto.has_tokens()) return {.tokens = proto.tokens().ids_size(), .exact = true};
   const size_t bytes = proto.has_chat() ? proto.chat().ByteSizeLong() : proto.text().size();
-  return static_cast<int64_t>(bytes / 4 + 1);
+  return {.tokens = static_cast<int64_t>(bytes / 4 + 1), .exact = false};
 }
 
 void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto) {

@@ -26,11 +26,12 @@ struct ParsedGenerate {
   PromptInput input;
   TextCodec::TextOptions text_options;
   bool want_text = true, want_token_ids = false;
-  bool seed_given = false;
+  bool seed_given = false, min_new_tokens_given = false;
 };
 
 // Bounds that are the API's own, beyond those of the model.
 inline constexpr int kMaxStopTexts = 16, kMaxStopTokenIds = 64, kMaxDetokenizeIds = 1 << 18;
+inline constexpr int kMaxNgramSize = 1024;
 inline constexpr size_t kMaxTokenizeBytes = 1 << 20;
 inline constexpr size_t kMaxStopBytes = 256, kMaxIdBytes = 128, kMaxSaltBytes = 256, kMaxStreamInterval = 1024;
 
@@ -45,7 +46,7 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const google::protobuf::Repea
 absl::Status AtInput(const absl::Status& status, std::string_view field);
 // Prompt tokens that a request of this size is likely to have, before any work: exact for token ids, a quarter of the
 // bytes of a text.
-int64_t EstimatePromptTokens(const v1::GenerateRequest& proto);
+PromptSize EstimatePromptTokens(const v1::GenerateRequest& proto);
 
 void FillDelta(Delta delta, bool want_text, bool want_token_ids, v1::Delta& proto);
 void FillOutputEnd(const OutputEnd& end, v1::OutputEnd& proto);

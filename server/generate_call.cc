@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/length_defaults.h"
 #include "server/status.h"
 
 namespace quantd {
@@ -81,6 +82,8 @@ void GenerateCall::Encode() {
   }
   if (gone || Expired()) return Fail(GoneError(LeftAtTheDeadline()));
   if (absl::Status status = EncodePrompt(); !status.ok()) return Fail(status);
+  absl::Status lengths = ApplyLengthDefaults(handle_->codec().defaults(), handle_->limits(), parsed_);
+  if (!lengths.ok()) return Fail(lengths);
   auto control = handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this());
   if (!control.ok()) return Fail(control.status());
   bool ready;

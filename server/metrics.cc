@@ -37,8 +37,8 @@ const Buckets kQueueSeconds = {.0001, .001, .005, .01, .025, .05, .1, .25, .5, 1
 const Buckets kFirstTokenSeconds = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300};
 const Buckets kInterTokenSeconds = {.0005, .001, .002, .004, .006, .008, .01, .015, .02,
                                     .03,   .05,  .075, .1,   .15,  .25,  .5,  1,    2.5};
-const Buckets kStepSeconds = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60};
-const Buckets kStepTokens = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
+const Buckets kStepSeconds = {.00025, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60};
+const Buckets kStepTokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
 
 constexpr int kNumCodes = 17;  // gRPC's
 // The reasons of serving.md's table that can occur, and one for whatever is new.
@@ -113,8 +113,11 @@ struct Metrics::Families {
       NewHistogram("quantd_step_tokens", "Tokens of one step, prompt and output together.");
   Family<Counter>& requests = NewCounter("quantd_requests_total", "Ended requests by gRPC code.");
   Family<Counter>& rejected = NewCounter("quantd_requests_rejected_total", "Requests refused at the door, by reason.");
-  Family<Counter>& tokens = NewCounter(
-      "quantd_tokens_total", "Tokens of ended requests: of the prompt, of those found in the prefix cache, generated.");
+  Family<Counter>& finished =
+      NewCounter("quantd_outputs_finished_total", "Outputs that ended well, by why they ended.");
+  Family<Counter>& tokens =
+      NewCounter("quantd_tokens_total",
+                 "Tokens, step by step: of prompts computed, of prompts found in the prefix cache, generated.");
   Family<Counter>& preemptions = NewCounter("quantd_preemptions_total", "Sequences that lost their blocks to another.");
   Family<Counter>& preempted_tokens =
       NewCounter("quantd_preempted_tokens_total", "Computed tokens that preemptions threw away.");
@@ -133,8 +136,10 @@ struct Metrics::Families {
   Family<Gauge>& kv_blocks =
       NewGauge("quantd_kv_blocks", "KV blocks in use, kept for their prefix (reclaimable), and free.");
   Family<Gauge>& kv_block_tokens = NewGauge("quantd_kv_block_tokens", "Tokens a KV block.");
-  Family<Gauge>& kv_bytes_per_token =
-      NewGauge("quantd_kv_bytes_per_token", "KV cache bytes a token, all layers, scales included.");
+  Family<Gauge>& kv_token_bytes =
+      NewGauge("quantd_kv_cache_token_bytes", "KV cache bytes a token, all layers, scales included.");
+  Family<Gauge>& kv_resident =
+      NewGauge("quantd_kv_cache_resident_bytes", "Of the KV cache's memory, what has been used at least once.");
   Family<Gauge>& memory = NewGauge("quantd_memory_bytes", "Device memory by what it is for.");
   Family<Gauge>& memory_peak = NewGauge("quantd_memory_peak_bytes", "The most a model's memory came to.");
   Family<Gauge>& device_total = NewGauge("quantd_device_memory_total_bytes",
@@ -142,7 +147,7 @@ struct Metrics::Families {
   Family<Gauge>& device_used = NewGauge("quantd_device_memory_used_bytes",
                                         "Memory in use on the device; on a CPU the resident memory of the process.");
   Family<Gauge>& device_unattributed =
-      NewGauge("quantd_device_memory_unattributed_bytes", "Used less all of quantd_memory_bytes.");
+      NewGauge("quantd_device_memory_unattributed_bytes", "Used less all of quantd_memory_bytes that is resident.");
   Family<Gauge>& model_info = NewGauge("quantd_model_info", "Always 1; the labels say what the model is.");
   Family<Gauge>& load_seconds = NewGauge("quantd_model_load_seconds", "How long the load took; 0 until it is done.");
   Family<Gauge>& model_state = NewGauge("quantd_model_state", "1 for the state that the model is in.");
@@ -190,6 +195,10 @@ class Metrics::Observer final : public EngineObserver {
     for (int code = 0; code < kNumCodes; ++code) {
       requests_[static_cast<size_t>(code)] = &f_->requests.Add(Families::RequestLabels(model_, code));
     }
+    for (size_t i = 0; i < kNumFinishReasons; ++i) {
+      const std::string reason(Name(static_cast<FinishReason>(i)));
+      finished_[reason] = &f_->finished.Add({{"model", model_}, {"reason", reason}});
+    }
     for (const char* reason : kRejections) {
       rejected_[reason] = &f_->rejected.Add({{"model", model_}, {"reason", reason}});
     }
@@ -216,13 +225,18 @@ class Metrics::Observer final : public EngineObserver {
     step_seconds_[static_cast<size_t>(phase)]->Observe(ToSeconds(duration));
     step_tokens_[static_cast<size_t>(phase)]->Observe(static_cast<double>(tokens));
   }
+  void OnTokens(const StepTokens& tokens) override {
+    prompt_tokens_.Increment(static_cast<double>(tokens.prompt));
+    cached_tokens_.Increment(static_cast<double>(tokens.prompt_cached));
+    new_tokens_.Increment(static_cast<double>(tokens.generated));
+  }
   void OnEnded(const RequestRecord& record) override {
     const auto code = static_cast<size_t>(record.code);
     requests_[code < kNumCodes ? code : static_cast<size_t>(absl::StatusCode::kUnknown)]->Increment();
     duration_.Observe(ToSeconds(record.timing.total));
-    prompt_tokens_.Increment(static_cast<double>(record.usage.prompt_tokens));
-    cached_tokens_.Increment(static_cast<double>(record.usage.cached_tokens));
-    new_tokens_.Increment(static_cast<double>(record.usage.new_tokens));
+    if (const auto it = finished_.find(record.reason); record.code == absl::StatusCode::kOk && it != finished_.end()) {
+      it->second->Increment();
+    }
     LogRequest(model_, record);
   }
   void OnGauges(const EngineGauges& g) override {
@@ -250,7 +264,7 @@ class Metrics::Observer final : public EngineObserver {
   std::array<Histogram*, kNumPriorities> queue_{};
   std::array<Histogram*, kPhases.size()> step_seconds_{}, step_tokens_{};
   std::array<Counter*, kNumCodes> requests_{};
-  std::map<std::string, Counter*, std::less<>> rejected_;
+  std::map<std::string, Counter*, std::less<>> rejected_, finished_;  // by reason
 };
 
 Metrics::Metrics(const DeviceInfo& device) : families_(std::make_shared<Families>(device)), device_id_(device.id) {}
@@ -283,7 +297,9 @@ std::string Metrics::Scrape(const ModelRegistry& registry) {
       labels.insert(more.begin(), more.end());
       return labels;
     };
-    attributed += info.memory.total();
+    const int64_t kv = info.memory.bytes[static_cast<size_t>(MemoryComponent::kKvCache)];
+    attributed += info.memory.total() - kv + info.kv_resident_bytes;
+    f.kv_resident.Add(model).Set(static_cast<double>(info.kv_resident_bytes));
     for (int c = 0; c < kNumMemoryComponents; ++c) {
       const std::string component(Name(static_cast<MemoryComponent>(c)));
       f.memory.Add(with({{"device", device_id_}, {"component", component}}))
@@ -296,7 +312,7 @@ std::string Metrics::Scrape(const ModelRegistry& registry) {
     }
     f.last_step_age.Add(model).Set(ToSeconds(registry.last_step_age(info.name)));
     f.kv_block_tokens.Add(model).Set(kKvBlockTokens);
-    f.kv_bytes_per_token.Add(with({{"format", KvName(info.spec)}})).Set(static_cast<double>(info.kv_bytes_per_token));
+    f.kv_token_bytes.Add(with({{"format", KvName(info.spec)}})).Set(static_cast<double>(info.kv_bytes_per_token));
     // The labels are known for good only once it is loaded: the old set goes when they change.
     const std::string scheme = MainScheme(info);
     Gauge& now = f.model_info.Add(with({{"kind", "generate"},

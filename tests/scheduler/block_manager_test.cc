@@ -152,5 +152,23 @@ TEST(BlockManager, ForkSharesWholeBlocksAndReportsTheCopyOfAPartialOne) {
   ExpectCounts(m, 0, 1, 3);
 }
 
+// So memory that is resident on first use becomes so from the first block on, and no further than ever was needed.
+TEST(BlockManager, BlocksNeverUsedAreTakenInOrderAndOnlyWhereNoOtherIsFree) {
+  BlockManager blocks(10, 4);
+  EXPECT_EQ(blocks.touched(), 0);
+  for (int round = 0; round < 5; ++round) {
+    BlockTable table;
+    ASSERT_TRUE(blocks.Grow(table, 12));
+    EXPECT_EQ(blocks.touched(), 3) << "round " << round;
+    for (const int32_t id : table.ids) EXPECT_LT(id, 3);
+    blocks.Release(table);
+  }
+  BlockTable a, b;
+  ASSERT_TRUE(blocks.Grow(a, 16));
+  EXPECT_EQ(blocks.touched(), 4);
+  ASSERT_TRUE(blocks.Grow(b, 24));
+  EXPECT_EQ(blocks.touched(), 10);
+}
+
 }  // namespace
 }  // namespace quantd

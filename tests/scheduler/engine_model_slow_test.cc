@@ -67,7 +67,7 @@ class EngineModelTest : public ::testing::TestWithParam<Case> {
     std::vector<std::shared_ptr<RecordingSink>> sinks;
     for (const LlmRequest& r : requests) {
       sinks.push_back(std::make_shared<RecordingSink>());
-      auto place = engine.port()->Reserve(r, static_cast<int64_t>(r.prompt.size()));
+      auto place = engine.port()->Reserve(r, {static_cast<int64_t>(r.prompt.size())});
       auto control = engine.port()->Submit(std::move(*place), r, sinks.back());
       EXPECT_TRUE(control.ok()) << control.status();
       for (auto& mail : mailbox->Take(TimePoint::min())) mail();
@@ -118,6 +118,9 @@ class EngineModelTest : public ::testing::TestWithParam<Case> {
       for (uint64_t t = 0; t < prompt; ++t) r.prompt.push_back(static_cast<int32_t>((t < 33 ? t + 5 : rng()) % vocab));
       r.stopping.max_new_tokens = 70 + static_cast<int64_t>(rng() % 12);
       r.sampling.temperature = i % 3 == 0 ? 0.0f : 0.9f;
+      if (i % 4 == 1) r.sampling.repetition_penalty = 1.2f;
+      if (i % 4 == 2) r.sampling.frequency_penalty = 0.3f;
+      if (i % 4 == 3) r.sampling.no_repeat_ngram_size = 3;
       r.sampling.top_k = i % 3 == 1 ? 20 : 0;
       r.sampling.top_p = i % 3 == 2 ? 0.9f : 1.0f;
       r.sampling.seed = rng();

@@ -50,9 +50,12 @@ class FakeRunner : public StepRunner {
         for (int32_t q = 0; q <= p; ++q) seen = Mix(seen, Slot(table, q));
         const SamplingRow& sampling = in.sampling[row];
         seen = Mix(seen, Mix(sampling.params.seed, sampling.position));
+        seen += PenaltyHash(sampling);
         int32_t token = static_cast<int32_t>(seen % static_cast<uint64_t>(vocab_));
-        const auto& no = sampling.suppressed_ids;
-        while (std::find(no.begin(), no.end(), token) != no.end()) token = (token + 1) % vocab_;
+        const auto barred = [&](std::span<const int32_t> ids) {
+          return std::find(ids.begin(), ids.end(), token) != ids.end();
+        };
+        while (barred(sampling.suppressed_ids) || barred(sampling.banned_ids)) token = (token + 1) % vocab_;
         results[row++].token = force_token ? force_token(sampling, token) : token;
       }
       if (row == rows_before) ++chunks;
@@ -68,6 +71,19 @@ class FakeRunner : public StepRunner {
   std::atomic<int64_t> chunks{0};  // sequences of a step whose prompt went on afterwards
 
  private:
+  // Depends on all that penalties read, but not on the order of `seen`.
+  static uint64_t PenaltyHash(const SamplingRow& row) {
+    uint64_t hash = 0;
+    if (row.params.penalizes()) {
+      for (const SeenToken& t : row.seen) {
+        hash += Mix(static_cast<uint64_t>(t.id), static_cast<uint64_t>(t.times_chosen));
+      }
+    }
+    if (row.params.no_repeat_ngram_size > 0) {
+      for (const int32_t id : row.context) hash = Mix(hash, static_cast<uint64_t>(id));
+    }
+    return hash;
+  }
   static constexpr uint64_t kPoison = 0xdeadbeefdeadbeefull;
   uint64_t& Slot(std::span<const int32_t> table, int32_t p) {
     return cache_[static_cast<size_t>(table[static_cast<size_t>(p / block_tokens_)] * block_tokens_ +
@@ -160,6 +176,9 @@ class CountingObserver : public EngineObserver {
     ++steps;
     largest_batch = std::max(largest_batch.load(), sequences);
   }
+  void OnTokens(const StepTokens& t) override {
+    prompt_tokens += t.prompt, prompt_cached_tokens += t.prompt_cached, generated_tokens += t.generated;
+  }
   void OnEnded(const RequestRecord& record) override {
     MutexLock lock(mutex_);
     ++ended[std::string(record.id)];
@@ -171,7 +190,7 @@ class CountingObserver : public EngineObserver {
   }
 
   std::atomic<int64_t> started{0}, first_tokens{0}, inter_tokens{0}, queried_tokens{0}, hit_tokens{0}, preempted{0},
-      steps{0}, largest_batch{0};
+      steps{0}, largest_batch{0}, prompt_tokens{0}, prompt_cached_tokens{0}, generated_tokens{0};
   Mutex mutex_;
   std::map<std::string, int> rejected, ended, reasons;
   EngineGauges gauges;

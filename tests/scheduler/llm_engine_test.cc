@@ -16,6 +16,7 @@ using namespace testing_fakes;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::ElementsAre;
+using testing::UnorderedElementsAre;
 
 TimePoint now{seconds(100)};  // of the manual clock
 int64_t news_at_clock = 0;    // when the engine last looked at it
@@ -35,8 +36,10 @@ class LlmEngineTest : public testing::Test {
     options.port.observer = observer_;
     options.port.mailbox = mailbox_;
     options.port.clock = ManualClock;
-    options.tokenizer = &tokenizer_;
+    options.tokenizer = text_;
     options.eos_token_ids = std::move(eos);
+    options.suppress_tokens = suppress_;
+    options.begin_suppress_tokens = begin_suppress_;
     auto runner = std::make_unique<FakeRunner>(limits.kv_blocks, static_cast<int>(limits.kv_block_tokens),
                                                static_cast<int32_t>(limits.vocab_size));
     runner_ = runner.get();
@@ -64,7 +67,7 @@ class LlmEngineTest : public testing::Test {
     return sink;
   }
   std::shared_ptr<RequestControl> Submit(LlmRequest request, const std::shared_ptr<RecordingSink>& sink) {
-    auto reservation = engine_->port()->Reserve(request, static_cast<int64_t>(request.prompt.size()));
+    auto reservation = engine_->port()->Reserve(request, {static_cast<int64_t>(request.prompt.size())});
     EXPECT_TRUE(reservation.ok()) << reservation.status();
     auto control = engine_->port()->Submit(std::move(*reservation), std::move(request), sink);
     EXPECT_TRUE(control.ok()) << control.status();
@@ -96,6 +99,8 @@ class LlmEngineTest : public testing::Test {
   }
 
   FakeTokenizer tokenizer_{1000};
+  const Tokenizer* text_ = &tokenizer_;
+  std::vector<int32_t> suppress_, begin_suppress_;
   std::shared_ptr<Mailbox> mailbox_;
   std::shared_ptr<CountingObserver> observer_;
   FakeRunner* runner_ = nullptr;
@@ -143,6 +148,9 @@ TEST_F(LlmEngineTest, TheSameTokensAloneAndAmongFifteenOthers) {
       r.sampling.seed = rng();
       r.priority = static_cast<Priority>(rng() % 3);
       r.bypass_prefix_cache = rng() % 8 == 0;
+      if (rng() % 2 == 0) r.sampling.repetition_penalty = 1.1f;
+      if (rng() % 3 == 0) r.sampling.frequency_penalty = 0.5f;
+      if (rng() % 3 == 0) r.sampling.no_repeat_ngram_size = 3;
       requests.push_back(std::move(r));
     }
     std::vector<std::vector<int32_t>> expected;
@@ -181,9 +189,190 @@ TEST_F(LlmEngineTest, NothingIsAllocatedBetweenPlanAndTheEndOfTheStep) {
     EXPECT_EQ(news_after_step, news_at_clock);  // the engine looks at the clock once Plan has returned
     ++steps;
   };
-  for (int i = 0; i < 8; ++i) Submit(Request(30, 20, i * 50));
+  for (int i = 0; i < 8; ++i) {
+    LlmRequest r = Request(30, 20, i * 50);
+    r.sampling.repetition_penalty = 1.1f;
+    r.sampling.no_repeat_ngram_size = 3;
+    Submit(std::move(r));
+  }
   RunToTheEnd();
   EXPECT_GT(steps, 20);
+}
+
+// What the sampler is told of a sequence: the whole prompt and output, whatever chunks and preemptions came between.
+TEST_F(LlmEngineTest, PenaltiesSeeThePromptAndTheOutputSoFar) {
+  for (const bool repetition : {true, false}) {
+    Make(FakeLimits(50, /*batch_tokens=*/4));
+    const auto counts = [](std::span<const SeenToken> seen) {
+      std::map<int32_t, int32_t> result;
+      for (const SeenToken& t : seen) EXPECT_TRUE(result.emplace(t.id, t.times_chosen).second) << "once each: " << t.id;
+      return result;
+    };
+    std::vector<std::map<int32_t, int32_t>> seen;
+    std::vector<std::vector<int32_t>> contexts;
+    runner_->force_token = [&](const SamplingRow& row, int32_t) {
+      seen.push_back(counts(row.seen));
+      contexts.emplace_back(row.context.begin(), row.context.end());
+      return seen.size() == 2 ? 900 : 5;
+    };
+    LlmRequest r = Request(0, 3);
+    r.prompt = {7, 5, 7, 8, 7, 9};
+    (repetition ? r.sampling.repetition_penalty : r.sampling.presence_penalty) = 1.5f;
+    Submit(r);
+    RunToTheEnd();
+    using Counts = std::map<int32_t, int32_t>;
+    if (repetition) {
+      EXPECT_THAT(seen, ElementsAre(Counts{{5, 0}, {7, 0}, {8, 0}, {9, 0}}, Counts{{5, 1}, {7, 0}, {8, 0}, {9, 0}},
+                                    Counts{{5, 1}, {7, 0}, {8, 0}, {9, 0}, {900, 1}}));
+    } else {
+      EXPECT_THAT(seen, ElementsAre(Counts{}, Counts{{5, 1}}, Counts{{5, 1}, {900, 1}})) << "the output alone";
+    }
+    EXPECT_THAT(contexts, ElementsAre(ElementsAre(7, 5, 7, 8, 7, 9), ElementsAre(7, 5, 7, 8, 7, 9, 5),
+                                      ElementsAre(7, 5, 7, 8, 7, 9, 5, 900)));
+    TearDown();
+  }
+}
+
+TEST_F(LlmEngineTest, TheModelsSuppressedTokensAreBannedAndSomeAtTheBeginAlone) {
+  suppress_ = {3, 4};
+  begin_suppress_ = {9};
+  Make(FakeLimits(50));
+  std::vector<std::vector<int32_t>> banned;
+  runner_->force_token = [&](const SamplingRow& row, int32_t token) {
+    banned.emplace_back(row.banned_ids.begin(), row.banned_ids.end());
+    return token;
+  };
+  Submit(Request(4, 3));
+  RunToTheEnd();
+  EXPECT_THAT(banned, ElementsAre(UnorderedElementsAre(3, 4, 9), ElementsAre(3, 4), ElementsAre(3, 4)));
+}
+
+// A tokenizer of bytes: id i is the byte i.
+class ByteTokenizer : public FakeTokenizer {
+ public:
+  ByteTokenizer() : FakeTokenizer(1000) {
+    for (int i = 0; i < 256; ++i) bytes_.push_back(std::string(1, static_cast<char>(i)));
+  }
+  std::string_view TokenBytes(int32_t id) const override {
+    return id < 256 ? std::string_view(bytes_[static_cast<size_t>(id)]) : std::string_view();
+  }
+
+ private:
+  std::vector<std::string> bytes_;
+};
+
+std::vector<int32_t> Bytes(std::string_view text) {
+  std::vector<int32_t> ids;
+  for (char c : text) ids.push_back(static_cast<uint8_t>(c));
+  return ids;
+}
+
+// Whatever ends an output within a character: its bytes are not text, its ids are delivered.
+TEST_F(LlmEngineTest, AnEndWithinACharacterLeavesItsBytesOut) {
+  const ByteTokenizer bytes;
+  struct Case {
+    const char* name;
+    std::string says;
+    std::function<void(LlmRequest&)> limit;
+    FinishReason reason;
+    std::string text;
+  };
+  const std::string cut = "hi \xF0\x9F\x98";  // three of an emoji's four bytes
+  const auto max_tokens = [](LlmRequest& r) { r.stopping.max_new_tokens = 6; };
+  const std::vector<Case> cases = {
+      {"max_tokens", cut + "\x80", max_tokens, FinishReason::kMaxTokens, "hi "},
+      {"a character that is whole", "hi \xE2\x82\xAC", max_tokens, FinishReason::kMaxTokens, "hi \xE2\x82\xAC"},
+      {"bytes that can be no character", "hi \xFF\xE2\x82", max_tokens, FinishReason::kMaxTokens, "hi \xEF\xBF\xBD"},
+      {"invalid in the middle", "\xE2\x82hi \xC3", max_tokens, FinishReason::kMaxTokens, "\xEF\xBF\xBDhi "},
+      {"held back for a stop text", "hi \xF0\x9F\x98",
+       [](LlmRequest& r) {
+         r.stopping.max_new_tokens = 6;
+         r.stopping.stop = {"i \xF0\x9F\x98\x80"};
+       },
+       FinishReason::kMaxTokens, "hi "},
+      {"context_full", cut + "\x80", [](LlmRequest& r) { r.prompt.resize(512 - 6, 1); }, FinishReason::kContextFull,
+       "hi "},
+      {"time_limit", cut + "\x80", [](LlmRequest& r) { r.stopping.time_limit = seconds(6); }, FinishReason::kTimeLimit,
+       "hi "},
+      {"eos", cut + "\x01", [](LlmRequest&) {}, FinishReason::kEos, "hi "},
+      {"stop_token", cut + "\x02", [](LlmRequest& r) { r.stopping.stop_token_ids = {2}; }, FinishReason::kStopToken,
+       "hi "},
+      {"stop_text", "hi. \xF0", [](LlmRequest& r) { r.stopping.stop = {"."}; }, FinishReason::kStopText, "hi"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    text_ = &bytes;
+    Make(FakeLimits(200), {1});
+    runner_->after_step = [] { now += seconds(1); };
+    LlmRequest r = Request(4, 0);
+    c.limit(r);
+    Say(Bytes(c.says), static_cast<int64_t>(r.prompt.size()));
+    auto sink = Submit(r);
+    RunToTheEnd();
+    ASSERT_TRUE(sink->end);
+    EXPECT_EQ(sink->end->reason, c.reason);
+    EXPECT_EQ(sink->text, c.text);
+    EXPECT_EQ(static_cast<int64_t>(sink->ids.size()), sink->end->new_tokens) << "every id is delivered";
+    TearDown();
+  }
+}
+
+TEST_F(LlmEngineTest, TokensAreCountedInTheStepThatTheyComeIn) {
+  Make(FakeLimits(100, /*batch_tokens=*/8));
+  const auto counted = [&] {
+    return std::vector<int64_t>{observer_->prompt_tokens, observer_->prompt_cached_tokens, observer_->generated_tokens};
+  };
+  Submit(Request(20, 3));
+  const std::vector<std::vector<int64_t>> steps = {{8, 0, 0}, {16, 0, 0}, {20, 0, 1}, {20, 0, 2}, {20, 0, 3}};
+  for (const auto& expected : steps) {
+    engine_->Run();
+    EXPECT_EQ(counted(), expected);
+  }
+  Submit(Request(20, 1));  // the same prompt: four blocks of four are known and half of the last is computed anew
+  RunToTheEnd();
+  EXPECT_EQ(counted(), (std::vector<int64_t>{24, 16, 4})) << "each prompt token is of one kind";
+}
+
+TEST_F(LlmEngineTest, WhatAPreemptionThrowsAwayIsNotCountedTwice) {
+  Make(FakeLimits(/*blocks=*/24, /*batch_tokens=*/24));
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  int64_t prompts = 0, generated = 0;
+  for (int i = 0; i < 8; ++i) {
+    sinks.push_back(Submit(Request(10 + i, 20, /*first=*/i % 3 * 100)));
+    prompts += 10 + i;
+  }
+  RunToTheEnd();
+  for (const auto& sink : sinks) generated += sink->usage.new_tokens;
+  EXPECT_GT(observer_->preempted, 0);
+  EXPECT_EQ(observer_->prompt_tokens + observer_->prompt_cached_tokens, prompts);
+  EXPECT_EQ(observer_->generated_tokens, generated);
+}
+
+TEST_F(LlmEngineTest, AFailedStepCountsNoTokens) {
+  Make(FakeLimits(50));
+  runner_->before_step = [](const LlmStepInput&) { return absl::InternalError("unwell"); };
+  Submit(Request(4, 5));
+  RunToTheEnd();
+  EXPECT_EQ(observer_->prompt_tokens + observer_->generated_tokens, 0);
+}
+
+TEST_F(LlmEngineTest, TheQueueIsEstimatedBeforeAFirstRequestHasEnded) {
+  LlmLimits limits = FakeLimits(100);
+  limits.max_sequences = 1;
+  limits.queue.max_waiting_requests = 3;
+  Make(limits);
+  runner_->after_step = [] { now += seconds(1); };
+  Submit(Request(1, 100));
+  engine_->Run();
+  for (int i = 0; i < 3; ++i) Submit(Request(1, 1));
+  for (int i = 2; i <= 5; ++i) {
+    engine_->Run();
+    const Duration estimate = engine_->port()->load().estimated_queue_time.back();
+    EXPECT_EQ(estimate, seconds(3 * i)) << "three wait for what has run for " << i << " s";
+    const absl::Status full = engine_->port()->Reserve({}, {1}).status();
+    EXPECT_EQ(GetReason(full), "QUEUE_FULL");
+    EXPECT_EQ(GetRetryAfter(full), estimate);
+  }
 }
 
 TEST_F(LlmEngineTest, AStopTextEndsTheOutputBeforeItAcrossDeltas) {
@@ -383,8 +572,8 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
   Make(limits);
   LlmPort& port = *engine_->port();
   {
-    auto a = port.Reserve({}, 60), b = port.Reserve({}, 41), c = port.Reserve({}, 40), d = port.Reserve({}, 0),
-         e = port.Reserve({}, 0);
+    auto a = port.Reserve({}, {60}), b = port.Reserve({}, {41}), c = port.Reserve({}, {40}), d = port.Reserve({}, {0}),
+         e = port.Reserve({}, {0});
     EXPECT_TRUE(a.ok() && c.ok() && d.ok());
     EXPECT_EQ(b.status().code(), absl::StatusCode::kResourceExhausted);
     EXPECT_EQ(GetReason(b.status()), "TOKEN_BUDGET");
@@ -396,19 +585,19 @@ TEST_F(LlmEngineTest, ReservationsBoundTheQueueInRequestsAndTokens) {
   EXPECT_EQ(observer_->rejected["token_budget"], 1);
   EXPECT_EQ(observer_->rejected["queue_full"], 1);
   // All was given back; Submit corrects an estimate both ways.
-  auto much = port.Reserve({}, 100);
+  auto much = port.Reserve({}, {100});
   ASSERT_TRUE(much.ok());
   auto sink = std::make_shared<RecordingSink>();
   ASSERT_TRUE(port.Submit(std::move(*much), Request(10, 1), sink).ok());
-  auto rest = port.Reserve({}, 90);
+  auto rest = port.Reserve({}, {90});
   EXPECT_TRUE(rest.ok());
-  auto little = port.Reserve({}, 0);
+  auto little = port.Reserve({}, {0});
   ASSERT_TRUE(little.ok());
   EXPECT_EQ(GetReason(port.Submit(std::move(*little), Request(1, 1), sink).status()), "TOKEN_BUDGET");
   rest = Reservation();
   Deliver();
   RunToTheEnd();
-  EXPECT_TRUE(port.Reserve({}, 100).ok());  // it started, so its place is free
+  EXPECT_TRUE(port.Reserve({}, {100}).ok());  // it started, so its place is free
   EXPECT_EQ(sink->done(), 1);
 }
 
@@ -420,7 +609,7 @@ TEST_F(LlmEngineTest, ADeadlineThatTheQueueWillNotMeetIsRefusedAtTheDoor) {
     LlmRequest r;
     r.priority = priority;
     r.deadline = now + until_deadline;
-    return engine_->port()->Reserve(r, 1).status();
+    return engine_->port()->Reserve(r, {1}).status();
   };
   runner_->after_step = [] { now += seconds(1); };
   Submit(Request(1, 6));
@@ -489,12 +678,21 @@ TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
   limits.queue.max_waiting_tokens = 100;
   Make(limits);
   LlmPort& port = *engine_->port();
-  const absl::Status more = port.Reserve({}, 101).status(), most = port.Reserve({}, int64_t{1} << 40).status();
+  for (const int64_t estimate : {int64_t{101}, int64_t{1} << 40}) {
+    const PromptSize guess = {.tokens = estimate, .exact = false};
+    auto place = port.Reserve({}, guess);
+    EXPECT_TRUE(place.ok()) << "a guess of " << estimate << " refuses nothing for good: " << place.status();
+    EXPECT_EQ(GetReason(port.Reserve({}, guess).status()), "TOKEN_BUDGET") << "the queue is full now";
+    EXPECT_TRUE(port.Submit(*std::move(place), Request(1, 1), std::make_shared<RecordingSink>()).ok());
+    Deliver();
+    RunToTheEnd();
+  }
+  const absl::Status more = port.Reserve({}, {101}).status(), most = port.Reserve({}, {int64_t{1} << 40}).status();
   EXPECT_EQ(more.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(GetReason(more), "EXCEEDS_CAPACITY");
   EXPECT_EQ(most.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(GetReason(most), "CONTEXT_TOO_LONG");
-  auto place = port.Reserve({}, 1);
+  auto place = port.Reserve({}, {1});
   const absl::Status exact =
       port.Submit(std::move(*place), Request(101, 1), std::make_shared<RecordingSink>()).status();
   EXPECT_EQ(GetReason(exact), "EXCEEDS_CAPACITY");
@@ -503,7 +701,7 @@ TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
     port.RecordEnded(Request(1, 1), status);
   }
   EXPECT_EQ(observer_->rejected["too_large"], 3);
-  EXPECT_TRUE(port.Reserve({}, 100).ok()) << "all places were given back";
+  EXPECT_TRUE(port.Reserve({}, {100}).ok()) << "all places were given back";
 }
 
 TEST_F(LlmEngineTest, ARequestThatNoSinkHeardOfCountsOnceAndAsRejectedWhereItWasRefused) {
@@ -531,7 +729,7 @@ TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   limits.max_context = 60;
   Make(limits);
   const auto submit = [&](LlmRequest r) {
-    auto place = engine_->port()->Reserve({}, 0);
+    auto place = engine_->port()->Reserve({}, {0});
     return engine_->port()->Submit(std::move(*place), std::move(r), std::make_shared<RecordingSink>()).status();
   };
   EXPECT_EQ(GetReason(submit(Request(50, 11))), "CONTEXT_TOO_LONG");
@@ -547,7 +745,7 @@ TEST_F(LlmEngineTest, SubmitRefusesWhatCanNeverRun) {
   Deliver();
   RunToTheEnd();
   engine_->port()->StartDraining();
-  EXPECT_EQ(GetReason(engine_->port()->Reserve({}, 1).status()), "DRAINING");
+  EXPECT_EQ(GetReason(engine_->port()->Reserve({}, {1}).status()), "DRAINING");
 }
 
 // A config may claim any context; tables are as long as the pool.

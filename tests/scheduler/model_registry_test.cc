@@ -79,7 +79,7 @@ TEST_F(ModelRegistryTest, LoadsAModelThatReportsThePlannedBytesAndServes) {
     EXPECT_THAT(states_, ::testing::ElementsAre(ModelState::kLoading, ModelState::kReady));
   }
   auto sink = std::make_shared<RecordingSink>();
-  ASSERT_TRUE(handle->Submit(*handle->Reserve({}, 3), Request(5), sink).ok());
+  ASSERT_TRUE(handle->Submit(*handle->Reserve({}, {3}), Request(5), sink).ok());
   sink->Wait();
   EXPECT_TRUE(sink->status.ok()) << sink->status;
   EXPECT_EQ(sink->ids.size(), 5u);
@@ -168,13 +168,13 @@ TEST_F(ModelRegistryTest, DrainingEndsWhatRunsAtTheDeadline) {
   auto handle = LoadTiny(Spec());
   auto sink = std::make_shared<RecordingSink>();
   sink->on_delta = [] { return LlmSink::Flow::kFull; };  // nobody reads: it would stay for ever
-  ASSERT_TRUE(handle->Submit(*handle->Reserve({}, 3), Request(50), sink).ok());
+  ASSERT_TRUE(handle->Submit(*handle->Reserve({}, {3}), Request(50), sink).ok());
   registry_->Drain(Now() + std::chrono::milliseconds(20));
   EXPECT_EQ(sink->done(), 1);
   EXPECT_EQ(sink->status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(GetReason(sink->status), "DRAINING");
   EXPECT_EQ(*registry_->Find("tiny"), handle) << "it is the handle that refuses, and counts";
-  EXPECT_EQ(GetReason(handle->Reserve({}, 1).status()), "DRAINING");
+  EXPECT_EQ(GetReason(handle->Reserve({}, {1}).status()), "DRAINING");
   EXPECT_EQ(GetReason(registry_->Load("late", Spec(), {})), "DRAINING");
 }
 

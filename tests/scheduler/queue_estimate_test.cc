@@ -11,7 +11,18 @@ constexpr Duration kNone{};
 
 QueueEstimate Fresh() { return {/*max_batch_tokens=*/100, /*max_sequences=*/4}; }
 
-TEST(QueueEstimate, CountsNothingBeforeItHasMeasured) { EXPECT_EQ(Fresh().For(1000, 100'000, 0), kNone); }
+TEST(QueueEstimate, CountsNothingBeforeTheFirstStep) { EXPECT_EQ(Fresh().For(1000, 100'000, 0), kNone); }
+
+TEST(QueueEstimate, StepsStandForAServiceTimeUntilOneIsMeasured) {
+  QueueEstimate estimate = Fresh();
+  for (int i = 1; i <= 40; ++i) {
+    estimate.OnStep(1, milliseconds(100));
+    EXPECT_NEAR(ToSeconds(estimate.For(8, 0, 0)), 2 * 0.1 * i, 1e-6) << "8 requests, 4 places, the first runs on";
+  }
+  estimate.OnEnded(seconds(2));
+  estimate.OnStep(1, milliseconds(100));
+  EXPECT_EQ(estimate.For(8, 0, 0), seconds(4));
+}
 
 TEST(QueueEstimate, APlaceBecomesFreeEveryServiceTimeOverThePlaces) {
   QueueEstimate estimate = Fresh();
@@ -25,9 +36,10 @@ TEST(QueueEstimate, APlaceBecomesFreeEveryServiceTimeOverThePlaces) {
 TEST(QueueEstimate, PromptsAheadAreComputedFirst) {
   QueueEstimate estimate = Fresh();
   estimate.OnStarted(100, 0);
-  estimate.OnStep(1, seconds(1));  // a lone decode says nothing of prompts
-  EXPECT_EQ(estimate.For(1, 500, 4), kNone);
+  estimate.OnStep(1, seconds(1));
+  EXPECT_EQ(estimate.For(1, 500, 4), seconds(5)) << "five full steps, none shorter than a lone decode";
   estimate.OnStep(100, seconds(2));
+  estimate.OnStep(1, seconds(1));  // says no more of prompts
   EXPECT_EQ(estimate.For(1, 500, 4), seconds(10));
   estimate.OnEnded(seconds(80));
   EXPECT_EQ(estimate.For(1, 500, 0), seconds(20)) << "the larger of the two";

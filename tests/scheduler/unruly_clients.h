@@ -52,7 +52,7 @@ inline bool Start(LlmHandle& handle, std::mt19937_64& rng, const LlmRequest& r, 
       return LlmSink::Flow::kFull;
     };
   }
-  auto place = handle.Reserve(r, static_cast<int64_t>(rng() % 60));
+  auto place = handle.Reserve(r, {static_cast<int64_t>(rng() % 60)});
   absl::Status status = place.status();
   if (place.ok() && rng() % 20 == 0) {
     status = absl::InvalidArgumentError("bad text");  // the place goes back unused

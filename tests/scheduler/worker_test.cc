@@ -50,7 +50,7 @@ class WorkerTest : public testing::Test {
   }
   static std::shared_ptr<RequestControl> Submit(LlmPort& port, LlmRequest request,
                                                 const std::shared_ptr<RecordingSink>& sink) {
-    auto place = port.Reserve(request, static_cast<int64_t>(request.prompt.size()));
+    auto place = port.Reserve(request, {static_cast<int64_t>(request.prompt.size())});
     EXPECT_TRUE(place.ok()) << place.status();
     auto control = port.Submit(std::move(*place), std::move(request), sink);
     EXPECT_TRUE(control.ok()) << control.status();
@@ -106,7 +106,7 @@ TEST_F(WorkerTest, TheEndOfTheWorkerEndsEveryRequestAndLaterCallsAreRefused) {
   auto sink = std::make_shared<RecordingSink>();
   sink->on_delta = [] { return LlmSink::Flow::kFull; };
   auto control = Submit(*port, Request("a", 10, 20), sink);
-  auto place = port->Reserve({}, 1);
+  auto place = port->Reserve({}, {1});
   worker_.reset();
   EXPECT_EQ(sink->done(), 1);
   EXPECT_EQ(sink->status.code(), absl::StatusCode::kCancelled);
@@ -140,7 +140,7 @@ TEST_F(WorkerTest, EveryRequestIsCountedOnceWhateverHappensToIt) {
   const EngineLoad load = port->load();
   EXPECT_EQ(load.running + load.waiting + load.blocks_used, 0);
   EXPECT_EQ(load.blocks_cached + load.blocks_free, limits.kv_blocks);
-  EXPECT_TRUE(port->Reserve({}, limits.queue.max_waiting_tokens).ok());  // the queue's bounds are all free again
+  EXPECT_TRUE(port->Reserve({}, {limits.queue.max_waiting_tokens}).ok());  // the queue's bounds are all free again
   worker_.reset();
   MutexLock lock(observer_->mutex_);
   EXPECT_EQ(observer_->ended.size(), static_cast<size_t>(kRequests));
@@ -152,7 +152,7 @@ TEST_F(WorkerTest, DrainingWaitsForWhatRunsThenRefuses) {
   auto sink = std::make_shared<RecordingSink>();
   Submit(*port, Request("a", 10, 100), sink);
   port->StartDraining();
-  EXPECT_EQ(GetReason(port->Reserve({}, 1).status()), "DRAINING");
+  EXPECT_EQ(GetReason(port->Reserve({}, {1}).status()), "DRAINING");
   EXPECT_TRUE(port->WaitUntilIdle(Now() + seconds(60)));
   EXPECT_TRUE(sink->status.ok());
 }

@@ -83,11 +83,11 @@ class FakeHandle final : public LlmHandle {
   const std::string& revision() const override { return revision_; }
   const LlmLimits& limits() const override { return limits_; }
   const TextCodec& codec() const override { return *codec_; }
-  absl::StatusOr<Reservation> Reserve(const LlmRequest&, int64_t tokens) override {
+  absl::StatusOr<Reservation> Reserve(const LlmRequest&, PromptSize prompt) override {
     MutexLock lock(mutex_);
     if (!reserve_status.ok()) return reserve_status;
     ++held_;
-    return Reservation(this, tokens);
+    return Reservation(this, prompt.tokens);
   }
   absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation, LlmRequest request,
                                                          std::shared_ptr<LlmSink> sink) override {

@@ -31,6 +31,7 @@ class NoObserver final : public EngineObserver {
   void OnPrefixLookup(int64_t, int64_t) override {}
   void OnPreempted(int64_t) override {}
   void OnStep(StepPhase, int64_t, int64_t, Duration) override {}
+  void OnTokens(const StepTokens&) override {}
   void OnEnded(const RequestRecord&) override {}
   void OnGauges(const EngineGauges&) override {}
 };

@@ -270,6 +270,16 @@ TEST_F(GenerationServiceTest, BadFieldsAreNamed) {
       {[](R& r) { r.mutable_sampling()->set_top_p(0); }, "sampling.top_p", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_top_p(1.5); }, "sampling.top_p", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_min_p(2); }, "sampling.min_p", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_repetition_penalty(0); }, "sampling.repetition_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_repetition_penalty(-1); }, "sampling.repetition_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_repetition_penalty(101); }, "sampling.repetition_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_repetition_penalty(std::nanf("")); }, "sampling.repetition_penalty",
+       kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_presence_penalty(2.1f); }, "sampling.presence_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_presence_penalty(std::nanf("")); }, "sampling.presence_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_frequency_penalty(-2.1f); }, "sampling.frequency_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_frequency_penalty(INFINITY); }, "sampling.frequency_penalty", kInvalid},
+      {[](R& r) { r.mutable_sampling()->set_no_repeat_ngram_size(1025); }, "sampling.no_repeat_ngram_size", kInvalid},
       {[](R& r) { r.mutable_sampling()->set_num_outputs(0); }, "sampling.num_outputs", kInvalid},
       {[](R& r) { r.mutable_stopping()->set_max_new_tokens(0); }, "stopping.max_new_tokens", kInvalid},
       {[](R& r) {
@@ -296,9 +306,6 @@ TEST_F(GenerationServiceTest, BadFieldsAreNamed) {
       {[](R& r) { r.mutable_options()->set_keep_on_disconnect(true); }, "options.keep_on_disconnect", kNotBuilt},
       {[](R& r) { r.mutable_constraint()->set_regex("a"); }, "constraint", kNotBuilt},
       {[](R& r) { r.mutable_sampling()->set_num_outputs(2); }, "sampling.num_outputs", kNotBuilt},
-      {[](R& r) { r.mutable_sampling()->set_repetition_penalty(1.1f); }, "sampling.repetition_penalty", kNotBuilt},
-      {[](R& r) { r.mutable_sampling()->set_presence_penalty(1); }, "sampling.presence_penalty", kNotBuilt},
-      {[](R& r) { r.mutable_sampling()->set_frequency_penalty(1); }, "sampling.frequency_penalty", kNotBuilt},
       {[](R& r) { (*r.mutable_sampling()->mutable_logit_bias())[1] = 1; }, "sampling.logit_bias", kNotBuilt},
       {[](R& r) { r.mutable_output()->set_logprobs(0); }, "output.logprobs", kNotBuilt},
       {[](R& r) { r.mutable_output()->set_prompt_logprobs(0); }, "output.prompt_logprobs", kNotBuilt},
@@ -409,13 +416,13 @@ TEST_F(GenerationServiceTest, EveryPartOfAChatCountsAgainstTheQueue) {
   const std::string kilo(4000, 'x');
   v1::GenerateRequest request;
   v1::ChatMessage& message = *request.mutable_chat()->add_messages();
-  EXPECT_LT(EstimatePromptTokens(request), 100);
+  EXPECT_LT(EstimatePromptTokens(request).tokens, 100);
   message.add_tool_calls()->set_arguments_json(kilo);
-  EXPECT_GE(EstimatePromptTokens(request), 1000);
+  EXPECT_GE(EstimatePromptTokens(request).tokens, 1000);
   message.set_role(kilo);
-  EXPECT_GE(EstimatePromptTokens(request), 2000);
+  EXPECT_GE(EstimatePromptTokens(request).tokens, 2000);
   (*request.mutable_chat()->mutable_template_args()->mutable_fields())["a"].set_string_value(kilo);
-  EXPECT_GE(EstimatePromptTokens(request), 3000);
+  EXPECT_GE(EstimatePromptTokens(request).tokens, 3000);
 }
 
 // The channel is one of gRPC's defaults: it takes 4 MiB of an answer.

@@ -64,13 +64,17 @@ TEST_F(MetricsTest, EveryLabelSetIsThereFromTheStartAndCountersAreExact) {
   EXPECT_THAT(text, HasSubstr("quantd_memory_bytes{component=\"kv_cache\",device=\"cpu\",model=\"tiny\"} 200"));
   EngineObserver& o = *registry_->observer;
   RequestRecord record;
-  record.usage = {10, 4, 3};
+  record.reason = "max_tokens";
+  record.usage = {10, 4, 3};  // counted by step, not here
   record.timing.total = std::chrono::milliseconds(30);
   o.OnEnded(record);
   o.OnRejected("queue_full");
   o.OnRejected("something new");
   o.OnStarted(Priority::kBatch, std::chrono::milliseconds(3));
   o.OnStep(StepPhase::kMixed, 17, 2, std::chrono::milliseconds(7));
+  o.OnStep(StepPhase::kDecode, 2, 2, std::chrono::microseconds(300));
+  o.OnTokens({.prompt = 6, .prompt_cached = 4, .generated = 1});
+  o.OnTokens({.prompt = 0, .prompt_cached = 0, .generated = 2});
   o.OnPreempted(33);
   o.OnPrefixLookup(64, 32);
   EngineGauges gauges;
@@ -80,9 +84,15 @@ TEST_F(MetricsTest, EveryLabelSetIsThereFromTheStartAndCountersAreExact) {
   text = Get("/metrics")->body;
   for (const char* line :
        {"quantd_requests_total{code=\"OK\",kind=\"generate\",model=\"tiny\"} 1",
-        "quantd_tokens_total{model=\"tiny\",type=\"prompt\"} 10",
+        "quantd_tokens_total{model=\"tiny\",type=\"prompt\"} 6",
         "quantd_tokens_total{model=\"tiny\",type=\"prompt_cached\"} 4",
         "quantd_tokens_total{model=\"tiny\",type=\"generated\"} 3",
+        "quantd_outputs_finished_total{model=\"tiny\",reason=\"max_tokens\"} 1",
+        "quantd_outputs_finished_total{model=\"tiny\",reason=\"eos\"} 0",
+        "quantd_step_duration_seconds_bucket{model=\"tiny\",phase=\"decode\",le=\"0.00025\"} 0",
+        "quantd_step_duration_seconds_bucket{model=\"tiny\",phase=\"decode\",le=\"0.0005\"} 1",
+        "quantd_step_tokens_bucket{model=\"tiny\",phase=\"decode\",le=\"1\"} 0",
+        "quantd_step_tokens_bucket{model=\"tiny\",phase=\"decode\",le=\"2\"} 1",
         "quantd_requests_rejected_total{model=\"tiny\",reason=\"queue_full\"} 1",
         "quantd_requests_rejected_total{model=\"tiny\",reason=\"other\"} 1",
         "quantd_request_queue_seconds_count{model=\"tiny\",priority=\"batch\"} 1",

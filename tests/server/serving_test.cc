@@ -78,6 +78,45 @@ TEST(ServingTest, StreamAndUnaryGiveTheSameTokens) {
   EXPECT_EQ(ids, std::vector<uint32_t>(response.outputs(0).token_ids().begin(), response.outputs(0).token_ids().end()));
 }
 
+// A model of random weights writes bytes of all kinds, so that a limit often falls within a character. Detokenize says
+// what the ids stand for, the unfinished end as U+FFFD.
+TEST(ServingTest, ATokenLimitNeverEndsInAReplacementCharacter) {
+  const std::string replacement = "\xEF\xBF\xBD";
+  for (const char* file : {"mixed_tied_gpt2.gguf", "rope_linear_spm.gguf"}) {  // byte-level, and byte fallback
+    SCOPED_TRACE(file);
+    auto daemon =
+        StartDaemon({TinyModel("tiny", quantd::testing::SourcePath(std::string("tests/goldens/gguf/") + file))});
+    ASSERT_TRUE(daemon->WaitUntilReady().ok());
+    auto stub = v1::Generation::NewStub(Connect(*daemon));
+    int cut = 0;
+    for (uint64_t seed = 0; seed < 60; ++seed) {
+      v1::GenerateRequest request = Request(1 + seed % 7);
+      request.mutable_sampling()->set_temperature(3);
+      request.mutable_sampling()->set_seed(seed);
+      request.mutable_output()->set_skip_special_tokens(false);
+      grpc::ClientContext unary, stream, back;
+      v1::GenerateResponse response;
+      ASSERT_TRUE(stub->Generate(&unary, request, &response).ok());
+      const v1::Output& output = response.outputs(0);
+      EXPECT_EQ(output.token_ids_size(), static_cast<int>(1 + seed % 7));
+      std::string streamed;
+      auto reader = stub->GenerateStream(&stream, request);
+      for (v1::GenerateEvent e; reader->Read(&e);) streamed += e.delta().text();
+      ASSERT_TRUE(reader->Finish().ok());
+      EXPECT_EQ(streamed, output.text());
+
+      v1::DetokenizeRequest ids;
+      *ids.mutable_ids() = output.token_ids();
+      v1::DetokenizeResponse whole;
+      ASSERT_TRUE(stub->Detokenize(&back, ids, &whole).ok());
+      if (output.text() == whole.text()) continue;
+      EXPECT_EQ(output.text() + replacement, whole.text());
+      ++cut;
+    }
+    EXPECT_GT(cut, 0) << "no limit fell within a character";
+  }
+}
+
 TEST(ServingTest, ThePlanIsWhatTheRunningModelReports) {
   auto daemon = StartDaemon({TinyModel("tiny", quantd::testing::TinyModelPath())});
   ASSERT_TRUE(daemon->WaitUntilReady().ok());
