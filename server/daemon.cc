@@ -288,9 +288,12 @@ void LogModel(const ModelInfo& info) {
   const auto bytes = [&](MemoryComponent c) { return FormatBytes(info.memory.bytes[static_cast<size_t>(c)]); };
   LogInfo(absl::StrCat("model ", info.name, ": ready in ", ToSeconds(info.load_time), " s; device ", info.device,
                        "; schemes ", list, "; kv ", KvName(info.spec), "; weights ", bytes(MemoryComponent::kWeights),
-                       ", kv_cache ", bytes(MemoryComponent::kKvCache), ", workspace ",
-                       bytes(MemoryComponent::kWorkspace), "; max_context ",
-                       info.limits.has_value() ? info.limits->max_sequence_tokens() : 0));
+                       ", kv_cache ", bytes(MemoryComponent::kKvCache),
+                       " (reserved, resident as it is used), workspace ", bytes(MemoryComponent::kWorkspace),
+                       "; max_context ", info.limits.has_value() ? info.limits->max_sequence_tokens() : 0));
+  const std::string scarce = KvMemoryWarning(info.memory.bytes[static_cast<size_t>(MemoryComponent::kKvCache)],
+                                             info.kv_resident_bytes, AvailableBytes());
+  if (!scarce.empty()) LogWarning(absl::StrCat("model ", info.name, ": ", scarce));
   if (info.limits.has_value() && info.limits->max_sequence_tokens() < info.limits->max_context) {
     LogWarning(absl::StrCat("model ", info.name, ": ",
                             ContextNote(info.limits->max_sequence_tokens(), info.limits->max_context)));

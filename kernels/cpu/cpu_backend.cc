@@ -65,7 +65,8 @@ class CpuBackend : public Backend {
     QD_CHECK(bytes >= 0);
     void* data = nullptr;
     if (!dry_run_) {
-      data = AllocateHost(bytes);
+      const bool kv = tag.component == MemoryComponent::kKvCache;  // most of it may never be used
+      data = AllocateHost(bytes, kv ? Residency::kOnFirstUse : Residency::kFromTheStart);
       if (data == nullptr) {
         return WithReason(absl::ResourceExhaustedError(absl::StrCat("cpu: the system has no ", bytes, " bytes for ",
                                                                     ToAbsl(Name(tag.component)))),

@@ -22,11 +22,13 @@ void* Touched(void* data, size_t bytes) {
 
 }  // namespace
 
-void* AllocateHost(int64_t bytes) {
+void* AllocateHost(int64_t bytes, Residency residency) {
   size_t size = static_cast<size_t>(bytes);
+  const bool touch = residency == Residency::kFromTheStart;
   if (size < kHugePage) {
     void* data = nullptr;
-    return posix_memalign(&data, 64, size == 0 ? 1 : size) == 0 ? Touched(data, size) : nullptr;
+    if (posix_memalign(&data, 64, size == 0 ? 1 : size) != 0) return nullptr;
+    return touch ? Touched(data, size) : data;
   }
   // Map more, then give back what lies before the first multiple of a huge page and after the end.
   size_t mapped = WholePages(size) + kHugePage;
@@ -37,8 +39,9 @@ void* AllocateHost(int64_t bytes) {
   if (aligned > begin) munmap(raw, aligned - begin);
   if (begin + mapped > end) munmap(reinterpret_cast<void*>(end), begin + mapped - end);
   void* data = reinterpret_cast<void*>(aligned);
-  madvise(data, size / kHugePage * kHugePage, MADV_HUGEPAGE);  // a wish: where it fails, small pages serve
-  return Touched(data, size);
+  // A wish: where it fails, the system's own choice serves.
+  madvise(data, size / kHugePage * kHugePage, touch ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  return touch ? Touched(data, size) : data;
 }
 
 void FreeHost(void* data, int64_t bytes) {

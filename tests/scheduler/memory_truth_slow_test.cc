@@ -44,6 +44,9 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
   ASSERT_TRUE((*registry)->WaitUntilLoaded().ok());
   auto handle = (*registry)->Find("smollm2");
   ASSERT_TRUE(handle.ok());
+  const int64_t kv = plan->use.bytes[static_cast<size_t>(MemoryComponent::kKvCache)];
+  const int64_t at_start = ResidentBytes() - before;
+  EXPECT_EQ((*registry)->Get("smollm2")->kv_resident_bytes, 0);
   // Different prompts until every block holds cached or used tokens.
   const int64_t blocks = (*handle)->limits().kv_blocks;
   for (int32_t i = 0; (*handle)->load().blocks_free > 0; ++i) {
@@ -56,7 +59,7 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
     request.stopping.max_new_tokens = 1;
     request.arrival = Now();
     auto sink = std::make_shared<RecordingSink>();
-    auto place = (*handle)->Reserve({}, tokens);
+    auto place = (*handle)->Reserve({}, {tokens});
     ASSERT_TRUE(place.ok());
     ASSERT_TRUE((*handle)->Submit(*std::move(place), std::move(request), sink).ok());
     sink->Wait();
@@ -67,10 +70,12 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
   const ModelInfo info = *(*registry)->Get("smollm2");
   EXPECT_EQ(info.memory.bytes, plan->use.bytes);
   EXPECT_EQ(blocks, plan->kv_blocks);
+  EXPECT_EQ(info.kv_resident_bytes, kv);
   const int64_t planned = plan->use.total(), tolerance = std::max<int64_t>(planned / 20, 8 << 20);
   std::printf("planned %.1f MiB, resident growth %.1f MiB\n", static_cast<double>(planned) / (1 << 20),
               static_cast<double>(growth) / (1 << 20));
   if (kShadowMemory) return;
+  EXPECT_LE(std::abs(at_start - (planned - kv)), tolerance) << "the KV cache is not touched before it is used";
   EXPECT_LE(std::abs(growth - planned), tolerance) << "growth " << growth << ", planned " << planned;
 }
 
