@@ -27,8 +27,10 @@
 #include "quantd/v1/control.pb.h"
 #include "quantd/v1/diffusion.pb.h"
 #include "server/active_requests.h"
-#include "server/bind_error.h"
 #include "server/convert.h"
+#include "server/edge/descriptors.h"
+#include "server/edge/edge.h"
+#include "server/edge/heap_trim.h"
 #include "server/generation_service.h"
 #include "server/health_service.h"
 #include "server/http_endpoint.h"
@@ -45,6 +47,11 @@ namespace {
 
 // Prompts are bounded by the queues of their models too, texts to tokenize by kMaxTokenizeBytes each.
 constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPlans = 4;
+
+// Of a connection that stands still, with answers on their way, once everything else has ended.
+constexpr Duration kStalled = std::chrono::milliseconds(500);
+// For what gRPC has written and clients have not read, once gRPC is gone.
+constexpr Duration kFlush = std::chrono::milliseconds(500);
 
 // The services, and what an Any of a status may hold: a client that shows error details asks for it by its type's name.
 std::vector<const google::protobuf::FileDescriptor*> ReflectedFiles() {
@@ -63,6 +70,7 @@ class DaemonImpl final : public Daemon {
  public:
   explicit DaemonImpl(const ServerOptions& options)
       : options_(options),
+        trimmer_(ResidentBytes),
         codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingPrompts)),
         text_pool_(std::make_unique<WorkPool>(1, kMaxWaitingTexts)),
         plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {
@@ -79,12 +87,16 @@ class DaemonImpl final : public Daemon {
   }
 
   absl::Status Begin(const MakeRegistry& make) {
+    QD_ASSIGN_OR_RETURN(const DescriptorPlan descriptors,
+                        PlanDescriptors(CountDescriptors().limit, options_.edge.max_connections,
+                                        HttpEndpoint::Options().max_connections));
     ModelRegistry::Hooks hooks;
     hooks.make_observer = [this](const std::string& model) { return metrics_->MakeObserver(model); };
     hooks.on_change = [this](const ModelInfo& info) { OnModelChange(info); };
     QD_ASSIGN_OR_RETURN(registry_, make(options_.registry, std::move(hooks)));
     metrics_ = std::make_unique<Metrics>(registry_->device());
-    QD_RETURN_IF_ERROR(StartHttp());
+    QD_RETURN_IF_ERROR(Listen(descriptors));
+    QD_RETURN_IF_ERROR(StartHttp(descriptors));
     QD_RETURN_IF_ERROR(StartGrpc());
     QD_RETURN_IF_ERROR(ClearReadyFile());
     for (const ModelOptions& model : options_.models) {
@@ -123,7 +135,8 @@ class DaemonImpl final : public Daemon {
   }
 
   ModelRegistry& registry() override { return *registry_; }
-  int grpc_port() const override { return grpc_port_; }
+  const HostPort& grpc_address() const override { return edge_->address(); }
+  int grpc_port() const override { return edge_->address().port; }
   int metrics_port() const override { return http_->port(); }
 
  private:
@@ -135,12 +148,25 @@ class DaemonImpl final : public Daemon {
     }
   }
 
-  absl::Status StartHttp() {
+  absl::Status Listen(const DescriptorPlan& descriptors) {
+    EdgeLimits limits = options_.edge;
+    limits.max_connections = descriptors.connections;
+    if (limits.max_connections < options_.edge.max_connections) {
+      LogWarning(absl::StrCat("max_connections is ", limits.max_connections, ", not ", options_.edge.max_connections,
+                              ": the limit of open files (ulimit -n) is ", CountDescriptors().limit));
+    }
+    QD_ASSIGN_OR_RETURN(edge_, Edge::Listen(options_.listen, limits));
+    return absl::OkStatus();
+  }
+
+  absl::Status StartHttp(const DescriptorPlan& descriptors) {
     HttpEndpoint::Options options;
+    options.max_connections = static_cast<size_t>(descriptors.metrics_connections);
     options.host = options_.metrics_listen.host;
     options.port = options_.metrics_listen.port;
-    QD_ASSIGN_OR_RETURN(http_, HttpEndpoint::Start(options, {.metrics = [this] { return metrics_->Scrape(*registry_); },
-                                                             .ready = [this] { return ready_ && !draining_; }}));
+    QD_ASSIGN_OR_RETURN(
+        http_, HttpEndpoint::Start(options, {.metrics = [this] { return metrics_->Scrape(*registry_, *edge_); },
+                                             .ready = [this] { return ready_ && !draining_ && edge_->Answers(); }}));
     return absl::OkStatus();
   }
 
@@ -163,10 +189,14 @@ class DaemonImpl final : public Daemon {
     interceptors.push_back(MakeUnparsableInterceptors(
         [this](const std::string& method, const absl::Status& status) { OnUnparsable(method, status); }));
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
-    builder.AddListeningPort(ToString(options_.listen), grpc::InsecureServerCredentials(), &grpc_port_);
-    // A second daemon on the same port would get half of the connections instead of an error.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options_.max_concurrent_streams);
+    using Builder = grpc::ServerBuilder::experimental_type;
+    acceptor_ = builder.experimental().AddExternalConnectionAcceptor(Builder::ExternalConnectionType::FROM_FD,
+                                                                     grpc::InsecureServerCredentials());
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options_.edge.max_streams);
+    // Beyond this much metadata gRPC ends the whole connection; the edge bounds what comes before (http2_guard.h).
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(2 * Http2Guard::kMaxHeaderBlockBytes));
+    // gRPC would measure the line by PINGs of its own and then take larger frames than the edge lets pass.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -178,7 +208,13 @@ class DaemonImpl final : public Daemon {
     if (reflection_.has_value()) reflection_->RegisterWith(builder);
     builder.RegisterCallbackGenericService(&unbuilt_);
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || grpc_port_ == 0) return BindError(options_.listen);
+    if (server_ == nullptr) return absl::InternalError("gRPC's server does not start");
+    edge_->Start([this](int fd) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.listener_fd = -1;
+      connection.fd = fd;
+      acceptor_->HandleNewConnection(&connection);
+    });
     return absl::OkStatus();
   }
 
@@ -197,8 +233,10 @@ class DaemonImpl final : public Daemon {
     health_.BeginShutdown();
     health_.CloseWatchers();
     if (reflection_.has_value()) reflection_->CloseStreams();
+    edge_->StopAccepting(kStalled);
     server_->Shutdown(deadline);
     server_.reset();
+    edge_->Stop(kFlush);
   }
 
   void BeginDraining() {
@@ -209,7 +247,7 @@ class DaemonImpl final : public Daemon {
     if (found.str() == ReadyText()) std::remove(options_.ready_file.c_str());  // else it is a successor's
   }
   std::string ReadyText() const {
-    return absl::StrCat("{\"grpc\":\"", ToString({options_.listen.host, grpc_port_}), "\",\"metrics\":\"",
+    return absl::StrCat("{\"grpc\":\"", ToString(edge_->address()), "\",\"metrics\":\"",
                         ToString({options_.metrics_listen.host, http_->port()}), "\",\"pid\":", getpid(), "}\n");
   }
 
@@ -250,6 +288,7 @@ class DaemonImpl final : public Daemon {
   }
 
   const ServerOptions options_;
+  HeapTrimmer trimmer_;
   HealthService health_;
   std::optional<ReflectionService> reflection_;
   UnbuiltService unbuilt_;
@@ -260,8 +299,9 @@ class DaemonImpl final : public Daemon {
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<ModelsService> models_;
   std::unique_ptr<HttpEndpoint> http_;
+  std::unique_ptr<Edge> edge_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;  // into server_
   std::unique_ptr<grpc::Server> server_;
-  int grpc_port_ = 0;
   Mutex ready_mutex_;  // of becoming ready and of beginning to drain
   std::atomic<bool> ready_{false}, draining_{false};
 };

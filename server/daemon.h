@@ -33,6 +33,7 @@ class Daemon {
   virtual void StopNow() = 0;
 
   virtual ModelRegistry& registry() = 0;
+  virtual const HostPort& grpc_address() const = 0;  // with the port that it became
   virtual int grpc_port() const = 0;
   virtual int metrics_port() const = 0;
 };

@@ -15,6 +15,7 @@
 #include "base/strings.h"
 #include "scheduler/memory_budget.h"
 #include "server/convert.h"
+#include "server/edge_metrics.h"
 #include "server/process_memory.h"
 #include "server/request_log.h"
 #include "server/status.h"
@@ -154,6 +155,8 @@ struct Metrics::Families {
   Family<Gauge>& last_step_age =
       NewGauge("quantd_last_step_age_seconds", "Since the last step while work waits; else 0.");
 
+  EdgeMetrics edge{registry};
+
   Mutex scrape_mutex;  // one scrape at a time sets the gauges and reads them
   std::map<std::string, Gauge*> infos QD_GUARDED_BY(scrape_mutex);  // model → its current quantd_model_info
 };
@@ -286,7 +289,7 @@ void Metrics::OnUnrouted(const LlmRequest& request, const absl::Status& status) 
   LogRequest("unknown", record);
 }
 
-std::string Metrics::Scrape(const ModelRegistry& registry) {
+std::string Metrics::Scrape(const ModelRegistry& registry, const Edge& edge) {
   Families& f = *families_;
   MutexLock lock(f.scrape_mutex);
   int64_t attributed = 0;
@@ -330,6 +333,7 @@ std::string Metrics::Scrape(const ModelRegistry& registry) {
   f.device_total.Add(device).Set(static_cast<double>(MachineMemoryLimit()));
   f.device_used.Add(device).Set(static_cast<double>(used));
   f.device_unattributed.Add(device).Set(static_cast<double>(used - attributed));
+  f.edge.Set(edge);
   return prometheus::TextSerializer().Serialize(f.registry.Collect());
 }
 

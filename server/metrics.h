@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "scheduler/model_registry.h"
 #include "scheduler/observer.h"
+#include "server/edge/edge.h"
 
 namespace quantd {
 
@@ -26,8 +27,8 @@ class Metrics {
   // A request that named no model that it could have, counted under model="unknown".
   void OnUnrouted(const LlmRequest& request, const absl::Status& status);
 
-  // The text format, version 0.0.4. Reads the models' memory and state from `registry` first.
-  std::string Scrape(const ModelRegistry& registry);
+  // The text format, version 0.0.4. Reads the models' memory and state from `registry` first, and what `edge` counts.
+  std::string Scrape(const ModelRegistry& registry, const Edge& edge);
 
  private:
   struct Families;

@@ -37,6 +37,8 @@ double ParseWithUnit(std::string_view text, std::initializer_list<Unit> units) {
   return NAN;
 }
 
+constexpr size_t kMaxUnixPathBytes = 107;  // of sockaddr_un, with a zero byte after it
+
 absl::Status Bad(std::string_view what, std::string_view text, std::string_view expected) {
   return absl::InvalidArgumentError(
       absl::StrCat("\"", ToAbsl(text), "\" is no ", ToAbsl(what), ": expected ", ToAbsl(expected)));
@@ -56,9 +58,24 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
   return HostPort{std::string(host), port};
 }
 
-std::string ToString(const HostPort& a) {
-  const bool v6 = a.host.find(':') != std::string::npos;
-  return v6 ? absl::StrCat("[", a.host, "]:", a.port) : absl::StrCat(a.host, ":", a.port);
+absl::StatusOr<HostPort> ParseListenAddress(std::string_view text) {
+  constexpr std::string_view kFile = "unix:", kAbstract = "unix-abstract:";
+  if (text.starts_with(kFile)) {
+    const std::string_view path = text.substr(kFile.size());
+    if (!path.starts_with('/') || path.ends_with('/') || path.size() > kMaxUnixPathBytes ||
+        path.find('\0') != std::string_view::npos) {
+      return Bad("address", text, absl::StrCat("unix: and an absolute path of at most ", kMaxUnixPathBytes, " bytes"));
+    }
+    return HostPort{"", 0, std::string(path)};
+  }
+  if (text.starts_with(kAbstract)) {
+    const std::string_view name = text.substr(kAbstract.size());
+    if (name.empty() || name.size() >= kMaxUnixPathBytes || name.find('\0') != std::string_view::npos) {
+      return Bad("address", text, "unix-abstract: and a name");
+    }
+    return HostPort{"", 0, absl::StrCat("@", ToAbsl(name))};
+  }
+  return ParseHostPort(text);
 }
 
 absl::StatusOr<int64_t> ParseBytes(std::string_view text) {
@@ -97,6 +114,12 @@ absl::StatusOr<Duration> ParseDuration(std::string_view text) {
   const double seconds = ParseWithUnit(text, {{"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}});
   if (!(seconds >= 0 && seconds < 1e8)) return Bad("duration", text, "30s, 500ms, 2m or 1h");
   return FromSeconds(seconds);
+}
+
+absl::StatusOr<Duration> ParseTimeout(std::string_view text) {
+  absl::StatusOr<Duration> timeout = ParseDuration(text);
+  if (timeout.ok() && *timeout <= Duration::zero()) return Bad("timeout", text, "more than 0");
+  return timeout;
 }
 
 absl::StatusOr<DType> ParseActivations(std::string_view text) {

@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "runtime/model_loader.h"
 #include "scheduler/model_registry.h"
+#include "server/edge/address.h"
+#include "server/edge/limits.h"
 #include "server/outbox.h"
 
 namespace quantd {
@@ -23,18 +25,13 @@ struct ModelOptions {
 // The values of max_context that are taken: one token read and one written at least.
 inline constexpr int64_t kMinContext = 2, kMaxContext = 1 << 24;
 
-struct HostPort {
-  std::string host = "127.0.0.1";
-  int port = 0;  // 0 = any
-};
-
 struct ServerOptions {
   std::vector<ModelOptions> models;
   std::vector<std::string> model_roots;  // PlanModel may read below them
   RegistryOptions registry;
   HostPort listen{"127.0.0.1", 8001}, metrics_listen{"127.0.0.1", 9464};
   bool reflection = true;
-  int max_concurrent_streams = 256;  // of one connection
+  EdgeLimits edge;
   int max_receive_bytes = 16 << 20;  // of one message
   int codec_threads = 2;
   Outbox::Limits outbox;
@@ -46,12 +43,15 @@ struct ServerOptions {
 
 // "127.0.0.1:8001", "[::1]:8001", "localhost:0". InvalidArgument.
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
-std::string ToString(const HostPort& address);
+// The same, or "unix:/run/quantd.sock", or "unix-abstract:NAME". InvalidArgument.
+absl::StatusOr<HostPort> ParseListenAddress(std::string_view text);
 // "64MiB", "1.5GB", "4096": bytes, at least 1. InvalidArgument.
 absl::StatusOr<int64_t> ParseBytes(std::string_view text);
 std::string FormatBytes(int64_t bytes);  // "97.3 MiB"
 // "30s", "500ms", "2m", "1.5" (seconds). InvalidArgument.
 absl::StatusOr<Duration> ParseDuration(std::string_view text);
+// The same, more than 0.
+absl::StatusOr<Duration> ParseTimeout(std::string_view text);
 // "f32", "bf16". InvalidArgument.
 absl::StatusOr<DType> ParseActivations(std::string_view text);
 // "cpu", "reference". InvalidArgument.

@@ -38,12 +38,15 @@ ONLY = [
     # Model classes: what they are is known to the runtime and to its table of architectures.
     (["runtime/llama"], ["runtime"]),
 ]
+# (a folder of the server, what else of ours it may include): the edge stands before gRPC and is built without it.
+CLOSED = [("server/edge", ["server/edge/", "base/", "absl/"])]
 PREFIXES = ["grpc", "cuda_", "cublas", "cudnn", "nvrtc", "cooperative_groups", "runtime/llama"]
 # A header of the runtime must not bring these to whoever includes it. runtime/json.h wraps nlohmann and is as good as it.
 SOURCE_ONLY = (["nlohmann/", "pcre2.h", "utf8proc.h", "runtime/json.h"], "runtime")
 EXCUSED = [("runtime/json.h", "nlohmann/json.hpp")]
 FORWARD = "nlohmann/json_fwd.hpp"
-KNOWN = [*(f + "/" for f in FOLDERS), "absl/", "sys/", "linux/", "arpa/", "net/", "netinet/", "asm/", "bits/"]
+KNOWN_SYSTEM = ["sys/", "linux/", "arpa/", "net/", "netinet/", "asm/", "bits/"]
+KNOWN = [*(f + "/" for f in FOLDERS), "absl/", *KNOWN_SYSTEM]
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+["<]([^">]+)[">]', re.M)
 
 
@@ -66,6 +69,9 @@ def problem(path: str, include: str) -> str | None:
         return "loadtest is a program, not a library"
     if top in FLOORS and to in FLOORS and "/" in include and FLOORS.index(to) > FLOORS.index(top):
         return "a floor above"
+    for folder, allowed in CLOSED:
+        if inside(path, [folder]) and "/" in include and not begins(include, [*allowed, *KNOWN_SYSTEM]):
+            return f"{folder} knows {', '.join(allowed)} alone"
     for patterns, folders in ONLY:
         if begins(include, patterns) and not inside(path, folders):
             return f"only {', '.join(folders)} may"

@@ -39,7 +39,7 @@ struct ServeFlags {
 };
 
 absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
-  QD_RETURN_IF_ERROR(SetFrom(f.listen, "--listen", ParseHostPort, options.listen));
+  QD_RETURN_IF_ERROR(SetFrom(f.listen, "--listen", ParseListenAddress, options.listen));
   QD_RETURN_IF_ERROR(SetFrom(f.metrics_listen, "--metrics-listen", ParseHostPort, options.metrics_listen));
   QD_RETURN_IF_ERROR(SetFrom(f.drain_timeout, "--drain-timeout", ParseDuration, options.drain_timeout));
   QD_RETURN_IF_ERROR(SetFrom(f.log_level, "--log-level", ParseLogLevel, options.log_level));
@@ -140,7 +140,7 @@ void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals,
   LogInfo("stopped");
 }
 
-// Each client is a descriptor, and gRPC 1.51 accepts nobody any more once they have run out.
+// Each client is three descriptors.
 void RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -161,13 +161,8 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-bool IsLoopback(const std::string& host) {
-  return host.starts_with("127.") || host == "::1" || absl::AsciiStrToLower(host) == "localhost" ||
-         host.starts_with("unix:");
-}
-
 void WarnOfOpenListener(const char* what, const HostPort& address) {
-  if (IsLoopback(address.host)) return;
+  if (IsLoopback(address)) return;
   LogWarning(absl::StrCat(what, " on ", ToString(address),
                           " can be reached from other machines, without TLS and without authentication"));
 }
@@ -177,7 +172,7 @@ void LogStart(Daemon& daemon, const ServerOptions& options) {
   LogInfo(absl::StrCat("quantd ", ToAbsl(Version()), " (", ToAbsl(Commit()), "); device ", device.id, " ", device.name,
                        "; isa ", device.isa, "; threads ", device.threads, "; memory budget ",
                        FormatBytes(daemon.registry().memory_budget_bytes())));
-  const HostPort grpc{options.listen.host, daemon.grpc_port()};
+  const HostPort& grpc = daemon.grpc_address();
   const HostPort metrics{options.metrics_listen.host, daemon.metrics_port()};
   LogInfo(absl::StrCat("listening: gRPC on ", ToString(grpc), ", metrics on ", ToString(metrics)));
   WarnOfOpenListener("gRPC", grpc);

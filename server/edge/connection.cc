@@ -1,0 +1,354 @@
+#include "server/edge/connection.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/strings.h"
+
+namespace quantd {
+namespace {
+
+constexpr int kGrpcResourceExhausted = 8;
+
+// Bytes that the socket took, -1 where the other side is gone.
+ssize_t SendSome(int fd, std::string_view bytes) {
+  for (;;) {
+    const ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) return n;
+    if (errno == EINTR) continue;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : -1;
+  }
+}
+
+struct Received {
+  size_t bytes = 0;
+  bool end = false;  // or an error
+};
+Received Receive(int fd, std::span<uint8_t> buffer) {
+  for (;;) {
+    const ssize_t n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (n > 0) return {static_cast<size_t>(n), false};
+    if (n < 0 && errno == EINTR) continue;
+    return {0, n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)};
+  }
+}
+
+std::string_view AsText(std::span<const uint8_t> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+std::span<const uint8_t> AsBytes(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// Idle connections own no buffers.
+void RemoveFront(std::string& buffer, size_t bytes) {
+  buffer.erase(0, bytes);
+  if (buffer.empty()) std::string().swap(buffer);
+}
+
+// A browser or curl is told what this port is; whoever speaks neither HTTP gets no answer.
+std::string_view AnswerToHttp1(std::string_view first_bytes) {
+  for (std::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH "}) {
+    if (!first_bytes.starts_with(method)) continue;
+    return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+           "This port speaks gRPC: HTTP/2 without TLS, from its preface on.\n";
+  }
+  return "";
+}
+
+std::string_view MessageOf(StreamReset why) {
+  switch (why) {
+    case StreamReset::kReceiveBudget:
+      return "the server receives too many unfinished requests, and this one was unfinished for longest";
+    case StreamReset::kReceiveTimeout:
+      return "the message of the request was not whole in time";
+    case StreamReset::kLimit:
+      return "too many calls are open";
+  }
+  return "";
+}
+
+}  // namespace
+
+Connection::Connection(int client_fd, const Origin& origin, const EdgeLimits& limits, Peer& peer, EdgeStats& stats,
+                       TimePoint now)
+    : origin_(origin),
+      peer_(peer),
+      stats_(stats),
+      limits_(limits),
+      guard_(limits, peer.budget),
+      client_fd_(client_fd),
+      deadline_(now + limits.handshake_timeout),
+      idle_since_(now),
+      answered_at_(now) {}
+
+Connection::~Connection() {
+  CloseServer();
+  close(client_fd_);
+}
+
+Connection::Interest Connection::interest() const {
+  Interest i;
+  const bool waits = resume_at_ != TimePoint();
+  switch (state_) {
+    case State::kGreeting:
+      i.client_readable = true;
+      break;
+    case State::kGreeted:
+      i.client_left = true;
+      break;
+    case State::kOpen:
+      i.client_readable = !waits && up_.empty() && !client_done_;
+      i.client_left = waits;
+      i.client_writable = !down_.empty();
+      i.server_readable = down_.empty();
+      i.server_writable = !up_.empty();
+      break;
+    case State::kFlushing:
+      i.client_writable = true;
+      break;
+    case State::kLingering:
+      i.client_readable = true;
+      i.client_writable = !down_.empty();
+      break;
+    case State::kDead:
+      break;
+  }
+  return i;
+}
+
+void Connection::OnClientReadable(std::span<uint8_t> scratch, TimePoint now) {
+  if (!interest().client_readable) return;
+  const Received r = Receive(client_fd_, scratch);
+  if (state_ == State::kLingering) {
+    dropped_bytes_ += r.bytes;
+    if (r.end || dropped_bytes_ > kLingerBytes) state_ = State::kDead;
+    return;
+  }
+  if (r.bytes > 0) {
+    const std::span<const uint8_t> bytes = scratch.first(r.bytes);
+    if (!in_.empty()) {
+      in_.append(AsText(bytes));
+      Judge(AsBytes(in_), now);
+    } else {
+      Judge(bytes, now);
+    }
+  }
+  if (r.end && state_ == State::kGreeting) state_ = State::kDead;
+  if (r.end && state_ == State::kOpen) {
+    client_done_ = true;
+    if (up_.empty()) shutdown(server_fd_, SHUT_WR);
+  }
+}
+
+// `bytes` are all that the guard has not let pass: those of in_, or others while in_ is empty.
+void Connection::Judge(std::span<const uint8_t> bytes, TimePoint now) {
+  const bool are_in = bytes.data() == AsBytes(in_).data();
+  size_t good = 0;
+  Http2Guard::Step step;
+  for (;;) {
+    step = guard_.Next(bytes.subspan(good), now);
+    if (step.what != Http2Guard::Step::kForward) break;
+    good += step.bytes;
+    if (step.opened != 0 && TooManyStreams()) refused_.push_back(step.opened);
+  }
+  if (step.what == Http2Guard::Step::kCut) {
+    if (!are_in) in_.assign(AsText(bytes.subspan(good)));
+    return CutOff(step.cut, now);
+  }
+  resume_at_ = step.what == Http2Guard::Step::kWait ? step.until : TimePoint();
+  if (resume_at_ != TimePoint()) ++stats_.paced[static_cast<size_t>(step.pace)];
+  ToServer(bytes.first(good));
+  if (are_in) {
+    RemoveFront(in_, good);
+  } else {
+    in_.assign(AsText(bytes.subspan(good)));
+  }
+  const bool partial = (step.what == Http2Guard::Step::kNeedMore && !in_.empty()) || guard_.in_header_block();
+  if (!partial || !frame_timed_ || (good > 0 && !guard_.in_header_block())) frame_since_ = now;
+  frame_timed_ = partial && state_ != State::kGreeting;
+  if (state_ == State::kGreeting && guard_.greeted()) state_ = State::kGreeted;
+  if (guard_.open_streams() > 0) idle_since_ = now;
+  Account();
+  if (guard_.in_header_block()) return;
+  for (uint32_t stream : std::exchange(refused_, {})) EndStream(stream, StreamReset::kLimit, now);
+}
+
+bool Connection::TooManyStreams() const {
+  const int64_t more = static_cast<int64_t>(guard_.open_streams()) - counted_streams_;
+  return stats_.streams + more > limits_.max_open_streams || peer_.streams + more > (limits_.max_open_streams + 1) / 2;
+}
+
+void Connection::Resume(TimePoint now) {
+  resume_at_ = TimePoint();
+  if (state_ == State::kOpen && up_.empty()) Judge(AsBytes(in_), now);
+}
+
+void Connection::WaitForServer(TimePoint until) { resume_at_ = until; }
+
+void Connection::GiveServer(int server_fd, TimePoint now) {
+  server_fd_ = server_fd;
+  state_ = State::kOpen;
+  OnServerWritable(now);
+  if (open() && up_.empty() && !in_.empty()) Judge(AsBytes(in_), now);
+}
+
+void Connection::ToServer(std::span<const uint8_t> bytes) {
+  size_t sent = 0;
+  if (server_fd_ >= 0 && up_.empty() && !bytes.empty()) {
+    // Where it fails gRPC has closed, which reading from it tells.
+    sent = static_cast<size_t>(std::max<ssize_t>(SendSome(server_fd_, AsText(bytes)), 0));
+  }
+  up_.append(AsText(bytes.subspan(sent)));
+}
+
+void Connection::OnServerWritable(TimePoint now) {
+  if (server_fd_ < 0) return;
+  const ssize_t sent = SendSome(server_fd_, up_);
+  if (sent < 0) return std::string().swap(up_);
+  RemoveFront(up_, static_cast<size_t>(sent));
+  if (!up_.empty()) return;
+  frame_since_ = now;  // the client was not read meanwhile
+  if (client_done_) shutdown(server_fd_, SHUT_WR);
+}
+
+void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
+  if (!interest().server_readable) return;
+  const Received r = Receive(server_fd_, scratch);
+  if (r.bytes > 0) {
+    const std::string_view bytes = AsText(scratch.first(r.bytes));
+    const bool had_streams = guard_.open_streams() > 0;
+    const size_t boundary = replies_.Pass(scratch.first(r.bytes), [&](const FrameHeader& frame) {
+      guard_.OnServerFrame(frame);
+      if (frame.type == kHeaders || frame.type == kData) answered_at_ = now;
+    });
+    if (had_streams) idle_since_ = now;
+    if (!inject_.empty() && boundary > 0) {
+      ToClient(bytes.substr(0, boundary));
+      ToClient(std::exchange(inject_, {}));
+      ToClient(bytes.substr(boundary));
+    } else {
+      ToClient(bytes);
+    }
+    Account();
+  }
+  if (r.end) ServerGone(now);
+}
+
+void Connection::ToClient(std::string_view bytes) {
+  if (state_ == State::kDead) return;
+  if (down_.empty() && !bytes.empty()) {
+    const ssize_t sent = SendSome(client_fd_, bytes);
+    if (sent < 0) return OnClientGone();
+    bytes.remove_prefix(static_cast<size_t>(sent));
+  }
+  down_.append(bytes);
+}
+
+void Connection::OnClientWritable(TimePoint now) {
+  if (state_ == State::kDead) return;
+  if (!down_.empty()) {
+    const ssize_t sent = SendSome(client_fd_, down_);
+    if (sent < 0) return OnClientGone();
+    if (sent > 0) answered_at_ = now;
+    RemoveFront(down_, static_cast<size_t>(sent));
+  }
+  if (!down_.empty()) return;
+  if (state_ == State::kFlushing) Linger(now);
+  if (state_ == State::kLingering) shutdown(client_fd_, SHUT_WR);
+}
+
+void Connection::ServerGone(TimePoint now) {
+  CloseServer();
+  state_ = State::kFlushing;
+  deadline_ = now + 2 * kLinger;
+  std::string().swap(up_);
+  if (down_.empty()) Linger(now);
+}
+
+void Connection::Linger(TimePoint now) {
+  if (state_ == State::kDead) return;
+  state_ = State::kLingering;
+  resume_at_ = TimePoint();
+  deadline_ = now + kLinger;
+  if (down_.empty()) shutdown(client_fd_, SHUT_WR);
+}
+
+void Connection::Inject(const std::string& frames) {
+  if (replies_.at_boundary()) {
+    ToClient(frames);
+  } else {
+    inject_.append(frames);
+  }
+}
+
+void Connection::CutOff(Cut cut, TimePoint now) {
+  if (state_ == State::kDead || state_ == State::kLingering || state_ == State::kFlushing) return;
+  ++stats_.cut[static_cast<size_t>(cut)];
+  note_ = absl::StrCat("cut the connection of ", DescribePeer(origin_.address), ": ", ToAbsl(Name(cut)));
+  if (cut == Cut::kNotHttp2) {
+    ToClient(AnswerToHttp1(in_));
+  } else if (replies_.at_boundary()) {
+    const std::string settings = server_fd_ < 0 ? EmptySettingsFrame() : "";  // it begins what a server says
+    ToClient(settings + GoAwayFrame(guard_.last_stream(), ErrorOf(cut), Name(cut)));
+  }
+  CloseServer();
+  std::string().swap(in_);
+  std::string().swap(up_);
+  Linger(now);
+}
+
+void Connection::EndStream(uint32_t stream, StreamReset why, TimePoint now) {
+  const std::string code = RstStreamFrame(stream, kCancel);
+  ToServer(AsBytes(code));
+  if (guard_.Forget(stream)) {
+    Inject(RstStreamFrame(stream, kEnhanceYourCalm));
+  } else {
+    Inject(TrailersOnlyFrame(stream, kGrpcResourceExhausted, MessageOf(why)) + RstStreamFrame(stream, kNoError));
+  }
+  ++stats_.streams_reset[static_cast<size_t>(why)];
+  note_ = absl::StrCat("ended a call of ", DescribePeer(origin_.address), ": ", ToAbsl(Name(why)));
+  idle_since_ = now;
+  Account();
+}
+
+void Connection::Tick(TimePoint now) {
+  switch (state_) {
+    case State::kGreeting:
+      if (now >= deadline_) CutOff(Cut::kHandshakeTimeout, now);
+      return;
+    case State::kOpen:
+      if (frame_timed_ && up_.empty() && now - frame_since_ >= limits_.handshake_timeout) {
+        return CutOff(Cut::kFrameTimeout, now);
+      }
+      if (guard_.in_header_block()) return;
+      for (uint32_t stream : guard_.Late(now)) EndStream(stream, StreamReset::kReceiveTimeout, now);
+      return;
+    case State::kFlushing:
+    case State::kLingering:
+      if (now >= deadline_) state_ = State::kDead;
+      return;
+    case State::kGreeted:
+    case State::kDead:
+      return;
+  }
+}
+
+void Connection::CloseServer() {
+  CountAs(0, 0);  // gRPC ends what is open
+  if (server_fd_ >= 0) close(std::exchange(server_fd_, -1));
+}
+
+void Connection::Account() { CountAs(static_cast<int64_t>(guard_.open_streams()), guard_.receiving_bytes()); }
+
+void Connection::CountAs(int64_t streams, int64_t bytes) {
+  const int64_t more = streams - std::exchange(counted_streams_, streams);
+  stats_.streams += more;
+  peer_.streams += more;
+  stats_.receiving_bytes += bytes - std::exchange(counted_bytes_, bytes);
+}
+
+}  // namespace quantd

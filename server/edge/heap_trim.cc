@@ -1,0 +1,50 @@
+#include "server/edge/heap_trim.h"
+
+#include <malloc.h>
+
+#include <utility>
+
+namespace quantd {
+
+bool TrimPolicy::ShouldTrim(const HeapState& heap, TimePoint now) const {
+  if (now < next_) return false;
+  const bool freed = heap.free_bytes - after_.free_bytes >= kWorthwhileBytes;
+  const bool reused =
+      heap.free_bytes >= kWorthwhileBytes && heap.resident_bytes - after_.resident_bytes >= kWorthwhileBytes;
+  return freed || reused;
+}
+
+void TrimPolicy::OnTrimmed(const HeapState& after, Duration took, TimePoint now) {
+  after_ = after;
+  next_ = now + kShare * took;
+}
+
+HeapTrimmer::HeapTrimmer(std::function<int64_t()> resident_bytes)
+    : resident_bytes_(std::move(resident_bytes)), thread_([this] { Run(); }) {}
+
+HeapTrimmer::~HeapTrimmer() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.NotifyAll();
+  thread_.join();
+}
+
+void HeapTrimmer::Run() {
+  const auto look = [this] { return HeapState{static_cast<int64_t>(mallinfo2().fordblks), resident_bytes_()}; };
+  TrimPolicy policy;
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    const TimePoint next = Now() + TrimPolicy::kInterval;
+    while (!stopping_ && changed_.WaitUntil(mutex_, next)) {
+    }
+    const TimePoint begin = Now();
+    if (stopping_ || !policy.ShouldTrim(look(), begin)) continue;
+    malloc_trim(0);
+    const TimePoint end = Now();
+    policy.OnTrimmed(look(), end - begin, end);
+  }
+}
+
+}  // namespace quantd

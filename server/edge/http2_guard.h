@@ -1,0 +1,163 @@
+// Http2Guard: what one client may send to gRPC, judged by the headers of its HTTP/2 frames before gRPC sees them.
+//
+// gRPC 1.51 takes what it is sent: a header of 16 MiB costs it 11 s of CPU, resets without end take all threads and
+// gigabytes, and a message that never becomes whole is kept for ever. The guard reads frame by frame and says of each:
+// forward it, wait, or cut the connection. A *rate* is paced (the client waits, its frames stay in its socket) and only
+// a *stock*, or a frame that no client may send, cuts. Header blocks are not decoded: that is gRPC's.
+//
+// Pure: bytes and `now` in, decisions out. The caller keeps what is not forwarded yet and gives it again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <absl/container/flat_hash_map.h>
+
+#include "base/clock.h"
+#include "server/edge/http2_frame.h"
+#include "server/edge/limits.h"
+#include "server/edge/peer_budget.h"
+#include "server/edge/token_bucket.h"
+
+namespace quantd {
+
+// Why a connection was cut; the names are labels of a metric.
+enum class Cut {
+  kNotHttp2,          // the first bytes are no preface
+  kHandshakeTimeout,  // no preface and SETTINGS in time
+  kFrameTimeout,      // a frame or a header block that does not become whole
+  kFrameSize,         // over kMaxFrameBytes
+  kHeaderBlock,       // too many bytes or CONTINUATION frames
+  kProtocol,          // a frame that may not stand where it stands
+  kStreams,           // far more open streams than SETTINGS allow
+  kResets,            // calls given up before any answer, over and over
+  kControlFrames,     // PING, SETTINGS, WINDOW_UPDATE and the like without a reason
+  kReplaced,          // idle, and its place was needed for another
+  kStalled,           // its streams were not read while the server stopped
+};
+inline constexpr int kNumCuts = 11;
+std::string_view Name(Cut cut);
+// What GOAWAY says.
+Http2Error ErrorOf(Cut cut);
+
+// Which rate made a connection wait; the names are labels of a metric.
+enum class Pace { kStreams, kHeaderBytes, kResets, kConnections };
+inline constexpr int kNumPaces = 4;
+std::string_view Name(Pace pace);
+
+class Http2Guard {
+ public:
+  // A block with more is cut. gRPC 1.51 cannot refuse a call for its metadata alone, it ends the connection, so what
+  // the edge takes gRPC takes (daemon.cc), and this bounds what that costs: time goes with the square of a string that
+  // comes in many frames, 0.7 ms for this much. Signed tokens and baggage make 8 to 16 KiB.
+  static constexpr size_t kMaxHeaderBlockBytes = 128 * 1024;
+  // Of a block this much is the stream's own (kStreamBytes); the rest counts as received until the stream ends.
+  static constexpr int64_t kFreeHeaderBytes = 16 * 1024;
+  // Of one block. Clients fill frames of 16 KiB, so eight would do.
+  static constexpr int kMaxContinuations = 16;
+  // PINGs and SETTINGS that the server has not acknowledged yet. Clients have one or two under way.
+  static constexpr int kMaxUnacknowledged = 32;
+  // DATA frames under this size that complete nothing count as control frames: gRPC keeps 32 bytes of its own for each.
+  static constexpr size_t kSmallDataBytes = 1024;
+  // 5,000 short calls a second on one connection pass without a wait.
+  static constexpr TokenBucket::Rate kStreamRate{1024, 8000};
+  // 8 KiB of metadata with each of 500 calls a second; clients that index their headers send a hundredth of it.
+  static constexpr TokenBucket::Rate kHeaderByteRate{1 << 20, 4 << 20};
+  // Calls given up before the server said anything: each costs gRPC 60 µs and 15 KiB, and nothing holds them back, as
+  // they never count as open (CVE-2023-44487). A client that gives up 3,000 at once is done within 3 s, an attack is
+  // paced from the thousandth on and cut at the four thousandth. Calls that were answered are paced by their answers.
+  static constexpr TokenBucket::Rate kResetPace{1000, 1000};
+  static constexpr TokenBucket::Rate kResetRate{4000, 100};
+  // Clients send them because of what they receive (WINDOW_UPDATE, grpc-go's PING to measure the line): what the server
+  // sends of substance earns kControlFramesPerAnswer.
+  static constexpr TokenBucket::Rate kControlRate{1000, 100};
+  static constexpr double kControlFramesPerAnswer = 4;
+
+  // `peer` is shared by the connections of an address and outlives them.
+  Http2Guard(const EdgeLimits& limits, PeerBudget& peer);
+
+  struct Step {
+    enum What { kNeedMore, kForward, kWait, kCut } what = kNeedMore;
+    size_t bytes = 0;            // kForward: this many are good
+    uint32_t opened = 0;         // kForward: the stream that begins with them; 0 = none
+    TimePoint until{};           // kWait: ask again then
+    Pace pace = Pace::kStreams;  // kWait
+    Cut cut = Cut::kProtocol;    // kCut: all is over
+  };
+  // `bytes` is what the client sent and the guard has not let pass yet, all of it. One frame a step.
+  Step Next(std::span<const uint8_t> bytes, TimePoint now);
+  // A frame of the server has gone by.
+  void OnServerFrame(const FrameHeader& frame);
+
+  // The preface and the first SETTINGS were let pass.
+  bool greeted() const { return greeted_; }
+  // A header block has begun and not ended: nothing else may follow, so nobody else's call on it goes on.
+  bool in_header_block() const { return block_stream_ != 0; }
+  size_t open_streams() const { return streams_.size(); }
+  // Every open stream has had a part of its answer.
+  bool all_answered() const;
+  uint32_t last_stream() const { return last_stream_; }
+
+  // Bytes of messages that are not whole, of those after a stream's first, and of large headers; kStreamBytes for each
+  // message that is awaited.
+  int64_t receiving_bytes() const { return receiving_bytes_; }
+  struct Unfinished {
+    uint32_t stream = 0;
+    int64_t bytes = 0;
+    double byte_seconds = 0;  // bytes times age: what it has cost the server so far
+  };
+  // The streams that hold receiving_bytes.
+  std::vector<Unfinished> ListUnfinished(TimePoint now) const;
+  // Streams whose message is late (EdgeLimits::receive_timeout).
+  std::vector<uint32_t> Late(TimePoint now) const;
+  // The caller resets it on both sides. True where the server had begun to answer.
+  bool Forget(uint32_t stream);
+
+ private:
+  // gRPC's messages in a stream's DATA: a byte of flags, four of length, as many bytes as that.
+  struct Stream {
+    bool answered = false;      // by HEADERS or DATA of the server
+    bool client_done = false;   // END_STREAM was seen
+    bool had_message = false;   // one is whole
+    uint32_t length = 0;        // of the current message, as far as its prefix is there
+    int64_t message_bytes = 0;  // received of the current message, prefix included; 0 between two
+    int64_t later_bytes = 0;    // of whole messages after the first
+    int64_t header_bytes = 0;   // over kFreeHeaderBytes
+    TimePoint since;            // its oldest unfinished message is awaited since then
+    int64_t held() const { return message_bytes + later_bytes + header_bytes + (unfinished() ? kStreamBytes : 0); }
+    bool unfinished() const { return !client_done && (message_bytes > 0 || !had_message); }
+  };
+
+  Step Preface(std::span<const uint8_t> bytes) const;
+  Step Frame(const FrameHeader& frame, std::span<const uint8_t> payload, TimePoint now);
+  // kCut where `frame`, of which only the header may be there, cannot be let pass.
+  std::optional<Cut> Refusal(const FrameHeader& frame) const;
+  Step Headers(const FrameHeader& frame, TimePoint now);
+  Step Data(const FrameHeader& frame, std::span<const uint8_t> payload, TimePoint now);
+  Step Reset(const FrameHeader& frame, TimePoint now);
+  Step Control(const FrameHeader& frame, TimePoint now);
+  // True where a message becomes whole.
+  static bool Receive(Stream& stream, std::span<const uint8_t> data, TimePoint now);
+  std::optional<Step> PaceHeaderBytes(double bytes, TimePoint now);
+  void Replace(Stream& stream, const Stream& after);
+  void Erase(uint32_t stream);
+
+  const EdgeLimits& limits_;
+  PeerBudget& peer_;
+  absl::flat_hash_map<uint32_t, Stream> streams_;
+  bool preface_seen_ = false, greeted_ = false;
+  uint32_t last_stream_ = 0;
+  uint32_t block_stream_ = 0;  // of the header block that has not ended; 0 = none
+  size_t block_bytes_ = 0;
+  int continuations_ = 0;
+  int unacknowledged_ = 0;
+  int64_t receiving_bytes_ = 0;
+  TokenBucket stream_rate_{kStreamRate}, header_bytes_{kHeaderByteRate}, resets_pace_{kResetPace}, resets_{kResetRate},
+      control_{kControlRate};
+};
+
+}  // namespace quantd

@@ -1,0 +1,23 @@
+// What all connections of one address may do together, so that it gains nothing by opening more of them.
+#pragma once
+
+#include "server/edge/token_bucket.h"
+
+namespace quantd {
+
+struct PeerBudget {
+  // Connections given to gRPC, which spends some 0.3 ms on each. A pool of clients that restarts fits in the burst.
+  TokenBucket connections{{1024, 256}};
+  // Bytes of header blocks: gRPC spends up to 20 ns on each.
+  TokenBucket header_bytes{{4 << 20, 8 << 20}};
+  // Calls given up before any answer: see Http2Guard.
+  TokenBucket resets_pace{{2000, 1000}};
+  TokenBucket resets{{8000, 200}};
+
+  // As good as new: nothing is lost by forgetting it.
+  bool IsFull(TimePoint now) {
+    return connections.IsFull(now) && header_bytes.IsFull(now) && resets_pace.IsFull(now) && resets.IsFull(now);
+  }
+};
+
+}  // namespace quantd

@@ -1,0 +1,562 @@
+// The edge over real sockets, with the test as its clients and as gRPC.
+#include "server/edge/edge.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <deque>
+#include <filesystem>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/mutex.h"
+#include "tests/server/edge/http2_client.h"
+#include "tests/testing/temp_dir.h"
+
+namespace quantd {
+namespace {
+using quantd::testing::Data;
+using quantd::testing::Frame;
+using quantd::testing::Headers;
+using quantd::testing::Message;
+using quantd::testing::Ping;
+using quantd::testing::Preface;
+using quantd::testing::Prefix;
+using quantd::testing::Reset;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// A socket that blocks, but never for ever: a read that takes a minute fails the test.
+class Socket {
+ public:
+  explicit Socket(int fd = -1) : fd_(fd) {
+    if (fd < 0) return;
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    const timeval minute{60, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &minute, sizeof minute);
+  }
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Socket() { Close(); }
+
+  int fd() const { return fd_; }
+  void Close() {
+    if (fd_ >= 0) close(std::exchange(fd_, -1));
+  }
+  void Send(std::string_view bytes) const {
+    ASSERT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  }
+  // Exactly so many bytes, fewer where the other side closes first.
+  std::string Read(size_t bytes) const {
+    std::string out(bytes, '\0');
+    size_t have = 0;
+    while (have < bytes) {
+      const ssize_t n = recv(fd_, out.data() + have, bytes - have, 0);
+      if (n <= 0) break;
+      have += static_cast<size_t>(n);
+    }
+    out.resize(have);
+    return out;
+  }
+  std::string ReadFrame() const {
+    const std::string header = Read(kFrameHeaderBytes);
+    if (header.size() < kFrameHeaderBytes) return header;
+    return header + Read(ParseFrameHeader(testing::Bytes(header)).length);
+  }
+  // To the end, which the other side makes.
+  std::string ReadAll() const {
+    std::string out;
+    char buffer[4096];
+    ssize_t n;
+    while ((n = recv(fd_, buffer, sizeof buffer, 0)) > 0) out.append(buffer, static_cast<size_t>(n));
+    EXPECT_FALSE(n < 0 && errno == EAGAIN) << "no end within a minute";
+    return out;
+  }
+
+ private:
+  int fd_;
+};
+
+// What the edge hands over.
+class FakeGrpc {
+ public:
+  void Take(int fd) {
+    MutexLock lock(mutex_);
+    taken_.emplace_back(fd);
+    changed_.NotifyAll();
+  }
+  Socket Next() {
+    MutexLock lock(mutex_);
+    while (taken_.empty()) {
+      if (!changed_.WaitUntil(mutex_, Now() + seconds(60))) return Socket();
+    }
+    Socket next = std::move(taken_.front());
+    taken_.pop_front();
+    return next;
+  }
+  bool empty() {
+    MutexLock lock(mutex_);
+    return taken_.empty();
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Socket> taken_ QD_GUARDED_BY(mutex_);
+};
+
+class EdgeTest : public ::testing::Test {
+ protected:
+  void Start(const HostPort& address = {"127.0.0.1", 0}) {
+    auto edge = Edge::Listen(address, limits_);
+    ASSERT_TRUE(edge.ok()) << edge.status();
+    edge_ = *std::move(edge);
+    edge_->Start([this](int fd) { grpc_.Take(fd); });
+  }
+  Socket Connect() const {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(edge_->address().port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    return Socket(fd);
+  }
+  // A client and what gRPC has of it, after the preface.
+  std::pair<Socket, Socket> Pair() {
+    Socket client = Connect();
+    client.Send(Preface());
+    Socket server = grpc_.Next();
+    EXPECT_EQ(server.Read(Preface().size()), Preface());
+    return {std::move(client), std::move(server)};
+  }
+  // Blocks until the edge has seen a whole frame of the client: its acknowledgement of nothing.
+  static void Pass(const Socket& client, const Socket& server) {
+    client.Send(Ping());
+    EXPECT_EQ(server.ReadFrame(), Ping());
+    server.Send(Ping(kAck));
+    EXPECT_EQ(client.ReadFrame(), Ping(kAck));
+  }
+  int64_t CutCount(Cut cut) const { return edge_->stats().cut[static_cast<size_t>(cut)]; }
+
+  EdgeLimits limits_;
+  FakeGrpc grpc_;  // gone after the edge
+  std::unique_ptr<Edge> edge_;
+};
+
+TEST_F(EdgeTest, PassesBothWaysOnceTheClientSpeaksHttp2) {
+  Start();
+  Socket client = Connect();
+  client.Send(Preface().substr(0, 30));
+  Socket other = Connect();  // accepted after the first, so that the first was seen
+  other.Send(Preface());
+  Socket server = grpc_.Next();
+  EXPECT_EQ(server.Read(Preface().size()), Preface());
+  EXPECT_TRUE(grpc_.empty()) << "half a greeting is nothing for gRPC";
+  client.Send(Preface().substr(30) + Headers(1));
+  server = grpc_.Next();
+  EXPECT_EQ(server.Read(Preface().size() + Headers(1).size()), Preface() + Headers(1));
+  server.Send(Frame(kSettings, 0, 0) + Data(1, "hello"));
+  EXPECT_EQ(client.ReadFrame(), Frame(kSettings, 0, 0));
+  EXPECT_EQ(client.ReadFrame(), Data(1, "hello"));
+  EXPECT_EQ(edge_->stats().accepted, 2);
+  EXPECT_EQ(edge_->stats().connections, 2);
+}
+
+TEST_F(EdgeTest, AnEndOfEitherSideReachesTheOther) {
+  Start();
+  auto [client, server] = Pair();
+  client.Send(Headers(1));
+  shutdown(client.fd(), SHUT_WR);
+  EXPECT_EQ(server.ReadAll(), Headers(1));
+  server.Send(Data(1, "what was still to be said"));
+  server.Close();
+  EXPECT_EQ(client.ReadAll(), Data(1, "what was still to be said"));
+
+  auto [second, second_server] = Pair();
+  second.Close();
+  EXPECT_EQ(second_server.ReadAll(), "");
+}
+
+TEST_F(EdgeTest, SilentConnectionsAreClosed) {
+  limits_.handshake_timeout = milliseconds(20);
+  Start();
+  Socket silent = Connect(), slow = Connect();
+  slow.Send(Preface().substr(0, 10));
+  EXPECT_EQ(silent.ReadFrame(), Frame(kSettings, 0, 0));
+  EXPECT_THAT(silent.ReadAll(), EndsWith("handshake_timeout"));
+  EXPECT_THAT(slow.ReadAll(), EndsWith("handshake_timeout"));
+  EXPECT_EQ(CutCount(Cut::kHandshakeTimeout), 2);
+  EXPECT_TRUE(grpc_.empty());
+}
+
+TEST_F(EdgeTest, AFrameThatStopsHalfwayEndsItsConnectionAlone) {
+  limits_.handshake_timeout = milliseconds(20);
+  Start();
+  auto [client, server] = Pair();
+  auto [good, good_server] = Pair();
+  client.Send(Headers(1).substr(0, 20));
+  EXPECT_THAT(client.ReadAll(), EndsWith("frame_timeout"));
+  EXPECT_EQ(server.ReadAll(), "") << "nothing of a frame that is not whole";
+  Pass(good, good_server);
+}
+
+TEST_F(EdgeTest, WhoSpeaksHttp1IsToldWhatThisIs) {
+  Start();
+  Socket curl = Connect(), tls = Connect();
+  curl.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  const std::string answer = curl.ReadAll();
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 400 Bad Request\r\n"));
+  EXPECT_THAT(answer, HasSubstr("speaks gRPC"));
+  tls.Send(std::string("\x16\x03\x01\x02\0\1", 6));
+  EXPECT_EQ(tls.ReadAll(), "");
+  EXPECT_TRUE(grpc_.empty());
+}
+
+TEST_F(EdgeTest, ACutConnectionHearsWhyAndItsNeighbourGoesOn) {
+  Start();
+  auto [client, server] = Pair();
+  auto [good, good_server] = Pair();
+  server.Send(Frame(kSettings, 0, 0));
+  client.Send(Headers(1) + Headers(3, 0, kMaxFrameBytes));
+  for (int i = 0; i < 8; ++i) client.Send(Frame(kContinuation, 0, 3, std::string(kMaxFrameBytes, 'c')));
+  EXPECT_EQ(client.ReadFrame(), Frame(kSettings, 0, 0));
+  EXPECT_EQ(client.ReadAll(), GoAwayFrame(3, kEnhanceYourCalm, "header_block"));
+  server.ReadAll();  // ends
+  EXPECT_EQ(CutCount(Cut::kHeaderBlock), 1);
+  EXPECT_EQ(edge_->stats().streams, 0);
+  Pass(good, good_server);
+}
+
+// Nobody is locked out by those who only connect.
+TEST_F(EdgeTest, ANewcomerTakesThePlaceOfWhoWasIdleForLongest) {
+  limits_.max_connections = 4;
+  limits_.max_connections_per_peer = 4;
+  Start();
+  auto [busy, busy_server] = Pair();
+  busy.Send(Headers(1));
+  EXPECT_EQ(busy_server.ReadFrame(), Headers(1));
+  auto [oldest, oldest_server] = Pair();
+  auto [younger, younger_server] = Pair();
+  Socket silent = Connect();
+  auto [newcomer, newcomer_server] = Pair();
+  EXPECT_EQ(oldest.ReadAll(), GoAwayFrame(0, kNoError, "replaced"));
+  std::vector<std::pair<Socket, Socket>> more;
+  for (int i = 0; i < 6; ++i) more.push_back(Pair());
+  Pass(busy, busy_server);
+  EXPECT_EQ(edge_->stats().connections, 4);
+  EXPECT_EQ(edge_->stats().refused[static_cast<size_t>(Refusal::kLimit)], 0);
+}
+
+TEST_F(EdgeTest, WhereAllHaveCallsANewcomerIsRefused) {
+  limits_.max_connections = 4;
+  limits_.max_connections_per_peer = 2;
+  Start();
+  std::vector<std::pair<Socket, Socket>> busy;
+  for (int i = 0; i < 2; ++i) {
+    busy.push_back(Pair());
+    busy[i].first.Send(Headers(1));
+    EXPECT_EQ(busy[i].second.ReadFrame(), Headers(1));
+  }
+  EXPECT_THAT(Connect().ReadAll(), EndsWith("too many connections"));
+  EXPECT_EQ(edge_->stats().refused[static_cast<size_t>(Refusal::kPeerLimit)], 1);
+  busy[0].first.Send(Reset(1));  // now it is idle
+  EXPECT_EQ(busy[0].second.ReadFrame(), Reset(1));
+  Pair();
+}
+
+// A reader that stops holds up its own connection, with a bounded number of bytes on the way, and loses none of them.
+TEST_F(EdgeTest, ASlowReaderHoldsUpItsServerAndGetsEveryByte) {
+  Start();
+  auto [client, server] = Pair();
+  auto [good, good_server] = Pair();
+  fcntl(server.fd(), F_SETFL, fcntl(server.fd(), F_GETFL) | O_NONBLOCK);
+  const std::string frame = Data(1, std::string(16'000, 'd'));
+  std::string sent;
+  for (int refusals = 0; refusals < 100;) {
+    const size_t at = sent.size() % frame.size();
+    const ssize_t n = send(server.fd(), frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
+    if (n > 0) {
+      sent.append(frame, at, static_cast<size_t>(n));
+      refusals = 0;
+    } else {
+      ASSERT_EQ(errno, EAGAIN);
+      ++refusals;
+      Pass(good, good_server);  // the edge has had its turn
+    }
+  }
+  EXPECT_LT(sent.size(), 16u << 20);
+  EXPECT_EQ(client.Read(sent.size()), sent);
+}
+
+// A server that does not read stops the client, whose bytes the edge does not collect.
+TEST_F(EdgeTest, AServerThatDoesNotReadHoldsUpItsClient) {
+  Start();
+  auto [client, server] = Pair();
+  auto [good, good_server] = Pair();
+  client.Send(Headers(1));
+  fcntl(client.fd(), F_SETFL, fcntl(client.fd(), F_GETFL) | O_NONBLOCK);
+  const std::string frame = Data(1, std::string(16'000, 'd'));
+  std::string sent = Headers(1);
+  for (int refusals = 0; refusals < 100;) {
+    const size_t at = (sent.size() - Headers(1).size()) % frame.size();
+    const ssize_t n = send(client.fd(), frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
+    if (n > 0) sent.append(frame, at, static_cast<size_t>(n));
+    refusals = n > 0 ? 0 : refusals + 1;
+    if (n <= 0) Pass(good, good_server);
+  }
+  EXPECT_LT(sent.size(), 32u << 20);
+  const size_t whole = sent.size() - (sent.size() - Headers(1).size()) % frame.size();
+  EXPECT_EQ(server.Read(whole), sent.substr(0, whole));
+}
+
+TEST_F(EdgeTest, AMessageThatIsNotWholeInTimeEndsItsCallAlone) {
+  limits_.receive_timeout = milliseconds(20);
+  Start();
+  auto [client, server] = Pair();
+  client.Send(Headers(1) + Data(1, Prefix(100)) + Headers(3) + Data(3, Message("whole")));
+  const std::string sent = Headers(1) + Data(1, Prefix(100)) + Headers(3) + Data(3, Message("whole"));
+  EXPECT_EQ(server.Read(sent.size()), sent);
+  EXPECT_EQ(server.ReadFrame(), RstStreamFrame(1, kCancel));
+  const std::string trailers = client.ReadFrame();
+  EXPECT_EQ(trailers[3], kHeaders);
+  EXPECT_THAT(trailers, HasSubstr("the message of the request was not whole in time"));
+  EXPECT_EQ(client.ReadFrame(), RstStreamFrame(1, kNoError));
+  EXPECT_EQ(edge_->stats().streams_reset[static_cast<size_t>(StreamReset::kReceiveTimeout)], 1);
+  Pass(client, server);
+  EXPECT_EQ(edge_->stats().streams, 1);
+}
+
+TEST_F(EdgeTest, OverTheBudgetTheOldestUnfinishedMessagesEnd) {
+  limits_.receive_budget = 1 << 20;
+  Start();
+  auto [attacker, attacker_server] = Pair();
+  auto [good, good_server] = Pair();
+  const std::string part = Data(1, std::string(16'000, 'x'));
+  std::string sent = Headers(1) + Data(1, Prefix(16 << 20));
+  for (int i = 0; i < 40; ++i) sent += part;
+  attacker.Send(sent);
+  EXPECT_EQ(attacker_server.Read(sent.size()), sent);
+  EXPECT_GE(edge_->stats().receiving_bytes, 640'000);
+  std::string upload = Headers(1) + Data(1, Prefix(600'000));
+  for (int i = 0; i < 37; ++i) upload += part;
+  good.Send(upload);
+  EXPECT_EQ(good_server.Read(upload.size()), upload) << "who uploads now goes on";
+  EXPECT_EQ(attacker_server.ReadFrame(), RstStreamFrame(1, kCancel));
+  EXPECT_THAT(attacker.ReadFrame(), HasSubstr("too many unfinished requests"));
+  EXPECT_LE(edge_->stats().receiving_bytes, 1 << 20);
+}
+
+TEST_F(EdgeTest, TooManyOpenStreamsRefuseTheNewestAlone) {
+  limits_.max_open_streams = 6;  // of one address: 3
+  Start();
+  auto [client, server] = Pair();
+  std::string calls;
+  for (uint32_t i = 0; i < 4; ++i) calls += Headers(1 + 2 * i);
+  client.Send(calls);
+  EXPECT_EQ(server.Read(calls.size()), calls);
+  EXPECT_EQ(server.ReadFrame(), RstStreamFrame(7, kCancel));
+  EXPECT_THAT(client.ReadFrame(), HasSubstr("too many calls are open"));
+  EXPECT_EQ(client.ReadFrame(), RstStreamFrame(7, kNoError));
+  client.Send(Reset(1) + Headers(9));
+  EXPECT_EQ(server.Read(Reset(1).size() + Headers(9).size()), Reset(1) + Headers(9));
+  Pass(client, server);
+}
+
+// What the edge says stands between two frames of gRPC, however gRPC's bytes are cut.
+TEST_F(EdgeTest, OurFramesStandBetweenTwoOfGrpc) {
+  limits_.max_open_streams = 2;
+  Start();
+  auto [client, server] = Pair();
+  const std::string answer = Data(1, std::string(1000, 'a'));
+  server.Send(answer.substr(0, 500));
+  EXPECT_EQ(client.Read(500), answer.substr(0, 500));
+  client.Send(Headers(1) + Headers(3));
+  EXPECT_EQ(server.Read(2 * Headers(1).size()), Headers(1) + Headers(3));
+  EXPECT_EQ(server.ReadFrame(), RstStreamFrame(3, kCancel));
+  server.Send(answer.substr(500));
+  EXPECT_EQ(client.Read(answer.size() - 500), answer.substr(500));
+  EXPECT_THAT(client.ReadFrame(), HasSubstr("too many calls are open"));
+  EXPECT_EQ(client.ReadFrame(), RstStreamFrame(3, kNoError));
+}
+
+// A flood of resets is held up while the neighbour's calls pass, and who leaves while waiting is gone at once.
+TEST_F(EdgeTest, RapidResetDoesNotReachGrpcBeyondItsBurst) {
+  Start();
+  auto [good, good_server] = Pair();
+  std::string flood;
+  for (uint32_t i = 0; i < 20'000; ++i) flood += Headers(1 + 2 * i) + Reset(1 + 2 * i);
+  auto [client, server] = Pair();
+  const timeval little{0, 100'000};
+  setsockopt(client.fd(), SOL_SOCKET, SO_SNDTIMEO, &little, sizeof little);
+  // It is not read to its end: what the client could send lies in the sockets.
+  [[maybe_unused]] const ssize_t sent = send(client.fd(), flood.data(), flood.size(), MSG_NOSIGNAL);
+  Pass(good, good_server);
+  client.Close();
+  const std::string got = server.ReadAll();
+  EXPECT_GE(got.size(), 900 * (Headers(1).size() + Reset(1).size()));
+  EXPECT_LE(got.size(), 5000 * (Headers(1).size() + Reset(1).size()));
+  EXPECT_GE(edge_->stats().paced[static_cast<size_t>(Pace::kResets)], 1);
+  Pass(good, good_server);
+}
+
+// Debian's gRPC never accepts again once descriptors ran out (CVE-2023-4785).
+TEST_F(EdgeTest, AcceptsAgainAfterDescriptorsRanOut) {
+  Start();
+  auto [busy, busy_server] = Pair();
+  busy.Send(Headers(1));
+  EXPECT_EQ(busy_server.ReadFrame(), Headers(1));
+  std::vector<Socket> clients;
+  for (int i = 0; i < 4; ++i) clients.push_back(Socket(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{static_cast<rlim_t>(clients.back().fd() + 1), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::vector<Socket> fillers;
+  for (int fd; (fd = open("/dev/null", O_RDONLY)) >= 0;) fillers.emplace_back(fd);
+  EXPECT_FALSE(edge_->Answers()) << "readiness tells the truth";
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(edge_->address().port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (Socket& c : clients) {
+    ASSERT_EQ(connect(c.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    c.ReadAll();  // closed: there was no descriptor for it
+  }
+  EXPECT_GE(edge_->stats().refused[static_cast<size_t>(Refusal::kDescriptors)], 4);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  fillers.clear();
+  auto [next, next_server] = Pair();
+  Pass(next, next_server);
+  Pass(busy, busy_server);
+}
+
+TEST_F(EdgeTest, ItKnowsWhetherItAnswers) {
+  limits_.max_connections = 2;
+  limits_.max_connections_per_peer = 1;
+  Start();
+  auto [busy, busy_server] = Pair();
+  busy.Send(Headers(1));
+  EXPECT_EQ(busy_server.ReadFrame(), Headers(1));
+  std::thread grpc([this] {
+    Socket server = grpc_.Next();
+    server.Send(Frame(kSettings, 0, 0, std::string(6, '\0')));
+    server.ReadAll();
+  });
+  EXPECT_TRUE(edge_->Answers()) << "no bound of a single address holds for it";
+  grpc.join();
+  EXPECT_EQ(edge_->stats().accepted, 1) << "nor is it counted";
+  EXPECT_TRUE(edge_->Answers()) << "an answer stands for a moment: nobody answers for gRPC now";
+}
+
+TEST_F(EdgeTest, ItDoesNotAnswerWhereGrpcDoesNot) {
+  Start();
+  EXPECT_FALSE(edge_->Answers());
+}
+
+TEST_F(EdgeTest, StoppingCutsWhoTakesNothingAndGivesTheOthersTheirRest) {
+  Start();
+  auto [stalled, stalled_server] = Pair();
+  stalled.Send(Headers(1));
+  EXPECT_EQ(stalled_server.ReadFrame(), Headers(1));
+  stalled_server.Send(Data(1, "begins"));
+  EXPECT_EQ(stalled.ReadFrame(), Data(1, "begins"));
+  auto [waiting, waiting_server] = Pair();
+  waiting.Send(Headers(1));  // its answer has not begun: it may be computed still
+  EXPECT_EQ(waiting_server.ReadFrame(), Headers(1));
+  edge_->StopAccepting(milliseconds(10));
+  EXPECT_EQ(stalled.ReadAll(), GoAwayFrame(1, kNoError, "stalled"));
+  Pass(waiting, waiting_server);
+  waiting_server.Send(Data(1, "late", kEndStream));
+  waiting_server.Close();
+  edge_->Stop(seconds(60));
+  EXPECT_EQ(waiting.ReadAll(), Data(1, "late", kEndStream));
+  EXPECT_EQ(edge_->stats().connections, 0);
+}
+
+TEST_F(EdgeTest, StopsWhileClientsAreConnected) {
+  Start();
+  Socket silent = Connect();
+  auto [client, server] = Pair();
+  edge_->Stop(milliseconds(1));
+  EXPECT_EQ(client.ReadAll(), "");
+}
+
+Socket ConnectUnix(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return Socket(fd);
+}
+
+TEST_F(EdgeTest, AUnixSocketIsServedAndRemoved) {
+  const testing::TempDir files;
+  const std::string path = files.path() + "/socket";
+  Start({"", 0, path});
+  Socket client = ConnectUnix(path);
+  client.Send(Preface());
+  EXPECT_EQ(grpc_.Next().Read(Preface().size()), Preface());
+  edge_.reset();
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(EdgeTest, AnAbstractUnixSocketIsServed) {
+  Start({"", 0, "@quantd-test-" + std::to_string(getpid())});
+  EXPECT_EQ(Edge::Listen(edge_->address(), limits_).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(ListenTest, AStaleUnixSocketIsReplacedALiveOneAndAFileAreNot) {
+  const testing::TempDir files;
+  const HostPort address{"", 0, files.path() + "/socket"};
+  {
+    const int dead = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);  // bound and closed, as by a killed daemon
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    address.unix_path.copy(name.sun_path, sizeof name.sun_path - 1);
+    ASSERT_EQ(bind(dead, reinterpret_cast<const sockaddr*>(&name), sizeof name), 0);
+    close(dead);
+  }
+  auto first = Edge::Listen(address, {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  const absl::Status second = Edge::Listen(address, {}).status();
+  EXPECT_EQ(GetReason(second), "BIND_FAILED");
+  EXPECT_EQ(second.message(), "cannot listen on unix:" + address.unix_path + ": Address already in use");
+  EXPECT_TRUE(std::filesystem::exists(address.unix_path)) << "it is the first one's";
+
+  const HostPort file{"", 0, files.Write("file", "precious")};
+  EXPECT_THAT(std::string(Edge::Listen(file, {}).status().message()), EndsWith(": what stands there is no socket"));
+  EXPECT_TRUE(std::filesystem::exists(file.unix_path));
+  EXPECT_EQ(GetReason(Edge::Listen({"", 0, files.path() + "/none/socket"}, {}).status()), "BIND_FAILED");
+}
+
+TEST(ListenTest, ATakenPortAndAnUnknownHostAreErrors) {
+  auto first = Edge::Listen({"127.0.0.1", 0}, {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  const absl::Status second = Edge::Listen((*first)->address(), {}).status();
+  EXPECT_EQ(GetReason(second), "BIND_FAILED");
+  EXPECT_THAT(std::string(second.message()), EndsWith(": Address already in use"));
+  EXPECT_EQ(GetReason(Edge::Listen({"no.such.host.invalid", 1}, {}).status()), "BIND_FAILED");
+  EXPECT_EQ(GetReason(Edge::Listen({"192.0.2.1", 0}, {}).status()), "BIND_FAILED") << "not an address of this machine";
+  for (const char* host : {"localhost", "0.0.0.0"}) EXPECT_TRUE(Edge::Listen({host, 0}, {}).ok()) << host;
+}
+
+}  // namespace
+}  // namespace quantd
