@@ -49,7 +49,7 @@ class Model final : public LlmHandle {
   const std::string& revision() const override { return name_; }
   const LlmLimits& limits() const override { return limits_; }
   const TextCodec& codec() const override { return *codec_; }
-  absl::StatusOr<Reservation> Reserve(const LlmRequest&, int64_t) override { return absl::UnimplementedError(""); }
+  absl::StatusOr<Reservation> Reserve(const LlmRequest&, PromptSize) override { return absl::UnimplementedError(""); }
   absl::StatusOr<std::shared_ptr<RequestControl>> Submit(Reservation, LlmRequest, std::shared_ptr<LlmSink>) override {
     return absl::UnimplementedError("");
   }
@@ -100,7 +100,7 @@ void Generate(std::string_view bytes) {
   const absl::Status options = ParseOptions(proto.options(), request);
   CheckStatus(options);
   QD_CHECK(request.id.size() <= kMaxIdBytes);
-  QD_CHECK(EstimatePromptTokens(proto) >= 0);
+  QD_CHECK(EstimatePromptTokens(proto).tokens >= 0);
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, TheModel().codec(), TheModel().limits(), request);
   CheckStatus(parsed.status());
   if (!parsed.ok()) return;
