@@ -45,7 +45,7 @@ TEST_F(MetricsTest, MetricsAreThoseOfThePage) {
   ASSERT_TRUE(page);
   for (std::string line; std::getline(page, line);) {  // | `name` | type | labels | meaning |
     std::smatch row;
-    static const std::regex kRow(R"(^\| `(\w+)` \| \w+ \| ([^|]*) \|.*)");
+    static const std::regex kRow(R"(^\| `(\w+)` \| \w+ \|([^|]*)\|.*)");
     if (!std::regex_match(line, row, kRow)) continue;
     std::set<std::string>& labels = documented[row[1]];
     std::stringstream names(row[2]);
