@@ -31,11 +31,16 @@ struct AddedToken {
   bool normalized = false;   // compared with the normalized text
 };
 
-// A stretch of a text: a token, or text between tokens (id -1).
+// A stretch of a text: a token, text between tokens (id kNoToken), or the text of a special token that is data
+// (kQuotedToken).
 struct TextSegment {
   ByteRange range;
   int32_t id;
 };
+inline constexpr int32_t kNoToken = -1, kQuotedToken = -2;
+
+// What a special token written at a place of a text is.
+enum class Special { kToken, kQuoted, kText };
 
 // Finds a set of tokens, leftmost first, the longest of those that start at one place. Immutable; any thread.
 class AddedTokenFinder {
@@ -46,14 +51,14 @@ class AddedTokenFinder {
   // DataLoss: a bound above.
   absl::Status Add(std::string_view content, const AddedToken& token);
 
-  // Cuts `text` (valid UTF-8). A special token is found only where `is_trusted(begin, end)` says that its bytes are one
-  // trusted stretch.
-  template <typename IsTrusted>
-  void Find(std::string_view text, const IsTrusted& is_trusted, std::vector<TextSegment>& segments) const {
+  // Cuts `text` (valid UTF-8). `special(begin, end)` says what a token for trusted text of those bytes is: a token, a
+  // segment of its own that is none, or text like any other.
+  template <typename Judge>
+  void Find(std::string_view text, const Judge& special, std::vector<TextSegment>& segments) const {
     segments.clear();
     uint32_t done = 0;
     for (uint32_t pos = 0; pos < text.size();) {
-      const std::optional<Match> match = LongestAt(text, pos, is_trusted);
+      const std::optional<Match> match = LongestAt(text, pos, special);
       if (!match) {
         ++pos;
         continue;
@@ -61,13 +66,13 @@ class AddedTokenFinder {
       pos = match->end;
       ByteRange range{match->begin, match->end};
       if (match->token->single_word && !IsSingleWord(text, range)) continue;
-      Strip(text, *match->token, done, range);
-      if (done < range.begin) segments.push_back({{done, range.begin}, -1});
-      segments.push_back({range, match->token->id});
+      if (!match->quoted) Strip(text, *match->token, done, range);
+      if (done < range.begin) segments.push_back({{done, range.begin}, kNoToken});
+      segments.push_back({range, match->quoted ? kQuotedToken : match->token->id});
       done = range.end;
       pos = done;
     }
-    if (done < text.size()) segments.push_back({{done, static_cast<uint32_t>(text.size())}, -1});
+    if (done < text.size()) segments.push_back({{done, static_cast<uint32_t>(text.size())}, kNoToken});
   }
 
  private:
@@ -78,10 +83,11 @@ class AddedTokenFinder {
   struct Match {
     uint32_t begin, end;
     const Flags* token;
+    bool quoted;
   };
 
-  template <typename IsTrusted>
-  std::optional<Match> LongestAt(std::string_view text, uint32_t pos, const IsTrusted& is_trusted) const {
+  template <typename Judge>
+  std::optional<Match> LongestAt(std::string_view text, uint32_t pos, const Judge& special) const {
     std::optional<Match> longest;
     uint32_t node = 0;
     for (uint32_t end = pos; end < text.size();) {
@@ -92,7 +98,8 @@ class AddedTokenFinder {
       const int32_t index = token_at_[node];
       if (index < 0) continue;
       const Flags& token = tokens_[index];
-      if (!token.special || is_trusted(pos, end)) longest = Match{pos, end, &token};
+      const Special kind = token.special ? special(pos, end) : Special::kToken;
+      if (kind != Special::kText) longest = Match{pos, end, &token, kind == Special::kQuoted};
     }
     return longest;
   }

@@ -9,7 +9,7 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "runtime/chat_template/chat_template.h"
+#include "runtime/chat_template_files.h"
 #include "runtime/file.h"
 #include "runtime/gguf_checkpoint.h"
 #include "runtime/json.h"
@@ -57,7 +57,7 @@ absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
   checkpoint.format = "gguf";
   checkpoint.weights = std::move(model.weights);
   checkpoint.config_json = std::move(model.config_json);
-  checkpoint.chat_template = std::move(model.chat_template);
+  checkpoint.chat_templates = std::move(model.chat_templates);
   checkpoint.special_tokens = std::move(model.special_tokens);
   if (model.vocab.has_value()) {
     absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(*std::move(model.vocab));
@@ -130,19 +130,6 @@ absl::Status AddSpecialTokens(const Json& config, const std::string& name, std::
   return absl::OkStatus();
 }
 
-// "chat_template": the source, or a list of {"name", "template"} of which "default" is taken.
-absl::StatusOr<std::string> TemplateOf(const Json& config, const std::string& name) {
-  const Json* source = FindMember(config, "chat_template");
-  if (source == nullptr) return std::string();
-  if (source->is_string()) return source->get<std::string>();
-  if (!source->is_array()) return absl::DataLossError(absl::StrCat(name, ": chat_template is ", Excerpt(*source)));
-  for (const Json& entry : *source) {
-    QD_ASSIGN_OR_RETURN(const std::string entry_name, GetString(entry, "name", "", name));
-    if (entry_name == "default") return GetString(entry, "template", "", name);
-  }
-  return std::string();
-}
-
 absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   const std::string name = folder + "/tokenizer_config.json";
   QD_ASSIGN_OR_RETURN(const std::string text, ReadFileIfPresent(name, kMaxTokenizerConfigBytes));
@@ -150,8 +137,10 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   if (!text.empty()) {
     QD_ASSIGN_OR_RETURN(const Json config, ParseJson(text, name));
     QD_RETURN_IF_ERROR(AddSpecialTokens(config, name, checkpoint.special_tokens));
-    QD_ASSIGN_OR_RETURN(checkpoint.chat_template, TemplateOf(config, name));
+    QD_RETURN_IF_ERROR(ReadChatTemplates(folder, &config, checkpoint.chat_templates));
     has_added_tokens = FindMember(config, "added_tokens_decoder") != nullptr;
+  } else {
+    QD_RETURN_IF_ERROR(ReadChatTemplates(folder, nullptr, checkpoint.chat_templates));
   }
   // Older checkpoints keep them in a file of their own, which then wins (PreTrainedTokenizerBase._from_pretrained).
   const std::string map_name = folder + "/special_tokens_map.json";
@@ -160,10 +149,6 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
     QD_ASSIGN_OR_RETURN(const Json map, ParseJson(map_text, map_name));
     QD_RETURN_IF_ERROR(AddSpecialTokens(map, map_name, checkpoint.special_tokens));
   }
-  // transformers prefers the file to the member.
-  QD_ASSIGN_OR_RETURN(std::string source,
-                      ReadFileIfPresent(folder + "/chat_template.jinja", ChatTemplate::kMaxSourceBytes));
-  if (!source.empty()) checkpoint.chat_template = std::move(source);
 
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);
   if (absl::IsNotFound(tokenizer.status())) return absl::OkStatus();

@@ -18,7 +18,7 @@ struct Checkpoint {
   std::unique_ptr<WeightStore> weights;
   std::string config_json;                            // HF config.json; written from the metadata for a GGUF
   std::string generation_config_json;                 // may be empty
-  std::string chat_template;                          // Jinja2 source; empty where the checkpoint has none
+  std::map<std::string, std::string> chat_templates;  // Jinja2 sources by name; "default" is the one of most
   std::unique_ptr<Tokenizer> tokenizer;               // null where the checkpoint holds no tokenizer at all
   std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts, for the chat template
   std::string revision;                               // hex hash of config and tensor headers

@@ -362,6 +362,21 @@ std::map<std::string, std::string> SpecialTokens(Metadata& metadata, const GgufV
   return tokens;
 }
 
+// Keys of gguf-py's add_chat_template. Its list of names, tokenizer.chat_templates, says no more than the keys do.
+std::map<std::string, std::string> NamedTemplates(const GgufFile& file, Metadata& metadata) {
+  constexpr std::string_view kKey = "tokenizer.chat_template", kNamed = "tokenizer.chat_template.";
+  std::map<std::string, std::string> templates;
+  const auto add = [&](const std::string& name, std::string_view key) {
+    std::string source = metadata.String(key);
+    if (!name.empty() && !source.empty()) templates.insert_or_assign(name, std::move(source));
+  };
+  for (auto it = file.metadata.lower_bound(kNamed); it != file.metadata.end() && it->first.starts_with(kNamed); ++it) {
+    add(it->first.substr(kNamed.size()), it->first);
+  }
+  add("default", kKey);
+  return templates;
+}
+
 absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> source) {
   Metadata metadata(file);
   QD_RETURN_IF_ERROR(CheckArchitecture(metadata));
@@ -370,7 +385,7 @@ absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> s
   Json config;
   QD_RETURN_IF_ERROR(WriteConfig(file, metadata, model.vocab, config));
   model.config_json = config.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
-  model.chat_template = metadata.String("tokenizer.chat_template");
+  model.chat_templates = NamedTemplates(file, metadata);
   if (model.vocab.has_value()) model.special_tokens = SpecialTokens(metadata, *model.vocab);
   QD_RETURN_IF_ERROR(metadata.status());
   auto store = std::make_unique<GgufStore>(std::move(source));

@@ -17,7 +17,7 @@ namespace quantd {
 struct GgufModel {
   std::unique_ptr<WeightStore> weights;
   std::string config_json;                            // as LlamaForCausalLM's config.json
-  std::string chat_template;                          // may be empty
+  std::map<std::string, std::string> chat_templates;  // Jinja2 sources by name
   std::optional<GgufVocab> vocab;                     // absent where the file has no tokenizer
   std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts
 };

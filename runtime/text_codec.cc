@@ -24,9 +24,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
                                             checkpoint.tokenizer->vocab_size() - 1, ", the model a vocabulary of ",
                                             config.vocab_size));
   }
-  if (!checkpoint.chat_template.empty()) {
-    QD_ASSIGN_OR_RETURN(codec->chat_template_, ChatTemplate::Parse(checkpoint.chat_template));
-  }
+  QD_ASSIGN_OR_RETURN(codec->chat_templates_, ChatTemplates::Parse(checkpoint.chat_templates));
   codec->tokenizer_ = std::move(checkpoint.tokenizer);
   codec->special_tokens_ = checkpoint.special_tokens;
   std::vector<int32_t>& eos = codec->eos_token_ids_;
@@ -44,7 +42,7 @@ absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const Text
   const bool add = options.add_special_tokens.value_or(true);
   if (add) prompt.ids.assign(tokenizer_->prefix_ids().begin(), tokenizer_->prefix_ids().end());
   prompt.byte_offsets.assign(prompt.ids.size(), 0);
-  QD_RETURN_IF_ERROR(tokenizer_->Encode(std::span(&piece, 1), prompt.ids, &prompt.byte_offsets));
+  QD_RETURN_IF_ERROR(tokenizer_->Encode(std::span(&piece, 1), prompt.ids, &prompt.byte_offsets, options.stop));
   if (add) {
     for (int32_t id : tokenizer_->suffix_ids()) {
       prompt.ids.push_back(id);
@@ -56,16 +54,13 @@ absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const Text
 }
 
 absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input) const {
-  if (chat_template_ == nullptr) {
-    return WithReason(absl::FailedPreconditionError("the model has no chat template: send text or tokens"),
-                      "NO_CHAT_TEMPLATE");
-  }
   input.special_tokens = special_tokens_;
-  QD_ASSIGN_OR_RETURN(TextPieces pieces, chat_template_->Render(input));
+  const Stop stop = input.stop;
+  QD_ASSIGN_OR_RETURN(TextPieces pieces, RenderChat(chat_templates_, std::move(input)));
   EncodedPrompt prompt;
   // The template alone writes special tokens: nothing is added around its text, as in transformers'
   // apply_chat_template.
-  QD_RETURN_IF_ERROR(tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets));
+  QD_RETURN_IF_ERROR(tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets, stop));
   prompt.rendered = JoinText(pieces);
   return prompt;
 }

@@ -11,7 +11,7 @@
 
 #include <absl/status/statusor.h>
 
-#include "runtime/chat_template/chat_template.h"
+#include "runtime/chat_templates.h"
 #include "runtime/checkpoint.h"
 #include "runtime/generation_config.h"
 #include "runtime/stream_decoder.h"
@@ -33,15 +33,16 @@ class TextCodec {
   struct TextOptions {
     bool parse_special = false;              // special tokens written in the text are recognised
     std::optional<bool> add_special_tokens;  // absent: as the tokenizer says
+    Stop stop = {};
   };
   absl::StatusOr<EncodedPrompt> EncodeText(std::string text, const TextOptions& options) const;
-  // The template, then the tokens. A BOS that the template wrote is not doubled. FailedPrecondition: the model has no
-  // chat template. The special tokens of `input` are filled in here.
+  // The template, then the tokens. A BOS that the template wrote is not doubled. The special tokens of `input` are
+  // filled in here. Codes of RenderChat and Tokenizer::Encode.
   absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input) const;
 
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  bool has_chat_template() const { return chat_template_ != nullptr; }
+  bool has_chat_template() const { return !chat_templates_.empty(); }
   const GenerationDefaults& defaults() const { return defaults_; }
   // What the files say of text and its generation and nothing does, by file and key.
   const std::vector<std::string>& warnings() const { return warnings_; }
@@ -52,7 +53,7 @@ class TextCodec {
  private:
   TextCodec() = default;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<ChatTemplate> chat_template_;
+  ChatTemplates chat_templates_;
   GenerationDefaults defaults_;
   std::vector<int32_t> eos_token_ids_;
   std::map<std::string, std::string> special_tokens_;

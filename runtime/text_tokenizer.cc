@@ -54,21 +54,15 @@ MappedText Replace(const MappedText& in, std::string_view from, std::string_view
   return out;
 }
 
-// Which bytes of a joined text are trusted, as maximal stretches.
-class TrustedRanges {
+// Stretches of a joined text, as long as may be.
+class Ranges {
  public:
-  explicit TrustedRanges(std::span<const TextPiece> pieces) {
-    uint32_t begin = 0;
-    for (const TextPiece& piece : pieces) {
-      const uint32_t end = begin + static_cast<uint32_t>(piece.text.size());
-      if (piece.parse_special && begin < end) {
-        if (!ranges_.empty() && ranges_.back().end == begin) {
-          ranges_.back().end = end;
-        } else {
-          ranges_.push_back({begin, end});
-        }
-      }
-      begin = end;
+  void Add(uint32_t begin, uint32_t end) {
+    if (begin == end) return;
+    if (!ranges_.empty() && ranges_.back().end == begin) {
+      ranges_.back().end = end;
+    } else {
+      ranges_.push_back({begin, end});
     }
   }
   bool Contain(uint32_t begin, uint32_t end) const {
@@ -80,10 +74,33 @@ class TrustedRanges {
   std::vector<ByteRange> ranges_;
 };
 
+// What the pieces of a joined text say of its bytes.
+class Provenance {
+ public:
+  explicit Provenance(std::span<const TextPiece> pieces) {
+    uint32_t begin = 0;
+    for (const TextPiece& piece : pieces) {
+      const uint32_t end = begin + static_cast<uint32_t>(piece.text.size());
+      if (piece.parse_special) trusted_.Add(begin, end);
+      if (piece.parse_special && piece.is_name) names_.Add(begin, end);
+      if (!piece.parse_special && piece.cut_at_special) cut_.Add(begin, end);
+      begin = end;
+    }
+  }
+  Special operator()(uint32_t begin, uint32_t end) const {
+    if (trusted_.Contain(begin, end)) return names_.Contain(begin, end) ? Special::kText : Special::kToken;
+    return cut_.Contain(begin, end) ? Special::kQuoted : Special::kText;
+  }
+
+ private:
+  Ranges trusted_, names_, cut_;
+};
+
 // What one Encode writes to.
 struct Output {
   std::vector<int32_t>& ids;
   std::vector<uint32_t>* byte_offsets;
+  const Stop& stop;
   BpeModel::Scratch scratch;
   std::vector<uint32_t> begins;
 };
@@ -100,14 +117,15 @@ class TextTokenizer : public Tokenizer {
   // Once, before anything else.
   absl::Status AddTokens() {
     for (const AddedToken& token : spec_.added) {
-      QD_RETURN_IF_ERROR(token.normalized ? normalized_tokens_.Add(Normalize(token.content, 0).text, token)
-                                          : raw_tokens_.Add(token.content, token));
+      QD_RETURN_IF_ERROR(token.normalized
+                             ? normalized_tokens_.Add(Normalize(token.content, 0, /*goes_on=*/false).text, token)
+                             : raw_tokens_.Add(token.content, token));
     }
     return absl::OkStatus();
   }
 
-  absl::Status Encode(std::span<const TextPiece> pieces, std::vector<int32_t>& ids,
-                      std::vector<uint32_t>* byte_offsets) const override {
+  absl::Status Encode(std::span<const TextPiece> pieces, std::vector<int32_t>& ids, std::vector<uint32_t>* byte_offsets,
+                      const Stop& stop) const override {
     size_t size = 0;
     for (const TextPiece& piece : pieces) size += piece.text.size();
     if (size > kMaxTextBytes) {
@@ -121,8 +139,8 @@ class TextTokenizer : public Tokenizer {
     }
     const size_t ids_before = ids.size();
     const size_t offsets_before = byte_offsets != nullptr ? byte_offsets->size() : 0;
-    Output out{ids, byte_offsets, {}, {}};
-    const absl::Status status = EncodeText(joined, TrustedRanges(pieces), out);
+    Output out{ids, byte_offsets, stop, {}, {}};
+    const absl::Status status = EncodeText(joined, Provenance(pieces), out);
     if (!status.ok()) {
       ids.resize(ids_before);
       if (byte_offsets != nullptr) byte_offsets->resize(offsets_before);
@@ -142,11 +160,12 @@ class TextTokenizer : public Tokenizer {
   std::optional<int32_t> eos_id() const override { return spec_.eos_id; }
 
  private:
-  MappedText Normalize(std::string_view text, uint32_t base) const {
+  // Of a text that goes on after a border nothing is prepended.
+  MappedText Normalize(std::string_view text, uint32_t base, bool goes_on) const {
     MappedText mapped = Identity(text, base);
     for (const NormalizeStep& step : spec_.normalizer) {
       if (const auto* prepend = std::get_if<PrependStep>(&step)) {
-        mapped = Prepend(mapped, prepend->text);
+        if (!goes_on) mapped = Prepend(mapped, prepend->text);
       } else {
         const auto& replace = std::get<ReplaceStep>(step);
         mapped = Replace(mapped, replace.from, replace.to);
@@ -160,56 +179,70 @@ class TextTokenizer : public Tokenizer {
     if (out.byte_offsets != nullptr) out.byte_offsets->push_back(offset);
   }
 
-  absl::Status EncodeText(std::string_view text, const TrustedRanges& trusted, Output& out) const {
+  absl::Status EncodeText(std::string_view text, const Provenance& special, Output& out) const {
     std::vector<TextSegment> segments;
-    raw_tokens_.Find(
-        text, [&](uint32_t begin, uint32_t end) { return trusted.Contain(begin, end); }, segments);
+    raw_tokens_.Find(text, special, segments);
+    bool goes_on = false;
     for (const auto& [range, id] : segments) {
       if (id >= 0) {
         AppendToken(id, range.begin, out);
+        goes_on = false;
         continue;
       }
       const std::string_view segment = text.substr(range.begin, range.end - range.begin);
-      QD_RETURN_IF_ERROR(EncodeSegment(Normalize(segment, range.begin), trusted, out));
+      goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
+      const MappedText mapped = Normalize(segment, range.begin, goes_on);
+      QD_RETURN_IF_ERROR(id == kQuotedToken ? EncodeStretch(mapped, goes_on, out)
+                                            : EncodeSegment(mapped, special, goes_on, out));
+      goes_on = id == kQuotedToken;
     }
     return absl::OkStatus();
   }
 
   // Text between two tokens of the raw text, normalized.
-  absl::Status EncodeSegment(const MappedText& text, const TrustedRanges& trusted, Output& out) const {
-    if (normalized_tokens_.empty()) return EncodeStretch(text, out);
-    const auto is_trusted = [&](uint32_t begin, uint32_t end) {
-      return trusted.Contain(text.source[begin], text.source[end - 1] + 1);
+  absl::Status EncodeSegment(const MappedText& text, const Provenance& special, bool goes_on, Output& out) const {
+    if (normalized_tokens_.empty()) return EncodeStretch(text, goes_on, out);
+    const auto in_source = [&](uint32_t begin, uint32_t end) {
+      return special(text.source[begin], text.source[end - 1] + 1);
     };
     std::vector<TextSegment> segments;
-    normalized_tokens_.Find(text.text, is_trusted, segments);
+    normalized_tokens_.Find(text.text, in_source, segments);
     for (const auto& [range, id] : segments) {
       if (id >= 0) {
         AppendToken(id, text.source[range.begin], out);
+        goes_on = false;
         continue;
       }
       const MappedText stretch{text.text.substr(range.begin, range.end - range.begin),
                                {text.source.begin() + range.begin, text.source.begin() + range.end}};
-      QD_RETURN_IF_ERROR(EncodeStretch(stretch, out));
+      goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
+      QD_RETURN_IF_ERROR(EncodeStretch(stretch, goes_on, out));
+      goes_on = id == kQuotedToken;
     }
     return absl::OkStatus();
   }
 
   // Text that holds no token.
-  absl::Status EncodeStretch(const MappedText& text, Output& out) const {
+  absl::Status EncodeStretch(const MappedText& text, bool goes_on, Output& out) const {
     if (text.text.empty() || !spec_.metaspace) return EncodePieces(text, out);
     const MetaspaceStep& step = *spec_.metaspace;
     MappedText spaced = Replace(text, " ", step.replacement);
     const bool prepends = step.prepend == MetaspaceStep::Prepend::kAlways ||
                           (step.prepend == MetaspaceStep::Prepend::kFirst && text.source.front() == 0);
-    if (prepends && !spaced.text.starts_with(step.replacement)) spaced = Prepend(spaced, step.replacement);
+    if (prepends && !goes_on && !spaced.text.starts_with(step.replacement)) spaced = Prepend(spaced, step.replacement);
     return EncodePieces(spaced, out);
   }
 
   absl::Status EncodePieces(const MappedText& text, Output& out) const {
+    constexpr uint32_t kPollBytes = 4096;
     std::vector<ByteRange> pieces;
     QD_RETURN_IF_ERROR(spec_.split.Split(text.text, pieces));
+    uint32_t polled = 0;
     for (const ByteRange& piece : pieces) {
+      if (piece.end - polled > kPollBytes && out.stop) {
+        if (out.stop()) return absl::CancelledError("the tokenizer was stopped");
+        polled = piece.end;
+      }
       const std::string_view bytes = std::string_view(text.text).substr(piece.begin, piece.end - piece.begin);
       out.begins.clear();
       spec_.model.Encode(bytes, out.scratch, out.ids, out.byte_offsets != nullptr ? &out.begins : nullptr);

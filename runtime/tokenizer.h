@@ -11,6 +11,7 @@
 
 #include <absl/status/statusor.h>
 
+#include "runtime/stop.h"
 #include "runtime/text_piece.h"
 
 namespace quantd {
@@ -21,9 +22,10 @@ class Tokenizer {
 
   // Appends the ids of `pieces` to `ids`. Nothing is added around them: see `bos`/`eos` below and TextCodec.
   // InvalidArgument: text that is no UTF-8 (with the byte offset). ResourceExhausted: a split-pattern limit was hit.
-  // `byte_offsets`, where not null, gets for each id the offset of its first byte in the joined text.
+  // `byte_offsets`, where not null, gets for each id the offset of its first byte in the joined text. Cancelled: `stop`
+  // said so.
   virtual absl::Status Encode(std::span<const TextPiece> pieces, std::vector<int32_t>& ids,
-                              std::vector<uint32_t>* byte_offsets = nullptr) const = 0;
+                              std::vector<uint32_t>* byte_offsets = nullptr, const Stop& stop = {}) const = 0;
 
   // The bytes that `id` stands for in running text (a token may be part of a UTF-8 sequence). Special tokens give their
   // text. Empty for an id outside the vocabulary.

@@ -6,12 +6,13 @@
 
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
-#include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/time_util.h>
 
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/printable.h"
+#include "server/struct_json.h"
 
 namespace quantd {
 namespace {
@@ -234,14 +235,36 @@ absl::StatusOr<ParsedGenerate> ParseGenerate(const v1::GenerateRequest& proto, c
   return out;
 }
 
+namespace {
+
+absl::StatusOr<ChatMessage> ParseMessage(const v1::ChatMessage& proto, const std::string& field) {
+  if (proto.role().empty()) return Invalid(field + ".role", "is empty");
+  ChatMessage message{proto.role(), std::nullopt, {}, proto.tool_call_id(), proto.name()};
+  if (proto.has_content()) message.content = proto.content();
+  if (proto.has_reasoning_content()) message.reasoning_content = proto.reasoning_content();
+  message.extra_json = proto.extra_json();
+  for (const v1::ToolCall& c : proto.tool_calls()) message.tool_calls.push_back({c.id(), c.name(), c.arguments_json()});
+  if (proto.has_content() && !proto.content_parts().empty()) {
+    return Invalid(field + ".content_parts", "cannot go with content");
+  }
+  for (const v1::ContentPart& part : proto.content_parts()) {
+    const std::string at = absl::StrCat(field, ".content_parts[", message.content_parts.size(), "]");
+    if (!part.type().empty() && part.type() != "text") {
+      return Invalid(at + ".type", "is '" + Printable(part.type(), 60) + "', expected text");
+    }
+    message.content_parts.push_back(part.text());
+  }
+  return message;
+}
+
+}  // namespace
+
 absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_view field) {
   const std::string at(field);
   if (proto.messages().empty()) return Invalid(at + ".messages", "is empty, expected at least one message");
   ChatTemplateInput out;
   for (const v1::ChatMessage& m : proto.messages()) {
-    if (m.role().empty()) return Invalid(absl::StrCat(at, ".messages[", out.messages.size(), "].role"), "is empty");
-    ChatMessage message{m.role(), m.content(), {}, m.tool_call_id(), m.name()};
-    for (const v1::ToolCall& c : m.tool_calls()) message.tool_calls.push_back({c.id(), c.name(), c.arguments_json()});
+    QD_ASSIGN_OR_RETURN(ChatMessage message, ParseMessage(m, absl::StrCat(at, ".messages[", out.messages.size(), "]")));
     out.messages.push_back(std::move(message));
   }
   for (const v1::Tool& t : proto.tools()) {
@@ -254,9 +277,9 @@ absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_v
   out.continue_final_message = proto.continue_final_message();
   out.add_generation_prompt =
       !proto.continue_final_message() && (!proto.has_add_generation_prompt() || proto.add_generation_prompt());
-  if (proto.has_template_args() &&
-      !google::protobuf::util::MessageToJsonString(proto.template_args(), &out.template_args_json).ok()) {
-    return Invalid(at + ".template_args", "is no JSON object");
+  out.template_name = proto.template_name();
+  if (proto.has_template_args()) {
+    QD_ASSIGN_OR_RETURN(out.template_args_json, StructToJson(proto.template_args(), at + ".template_args"));
   }
   out.unix_seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();

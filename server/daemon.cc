@@ -71,8 +71,9 @@ class DaemonImpl final : public Daemon {
   explicit DaemonImpl(const ServerOptions& options)
       : options_(options),
         trimmer_(ResidentBytes),
-        codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingPrompts)),
-        text_pool_(std::make_unique<WorkPool>(1, kMaxWaitingTexts)),
+        codec_pool_(std::make_unique<WorkPool>(options.codec_threads, kMaxWaitingPrompts,
+                                               std::max(1, options.codec_threads - 1))),
+        text_pool_(std::make_unique<WorkPool>(2, kMaxWaitingTexts, 1)),
         plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {
     if (options.reflection) reflection_.emplace(ReflectedFiles());
   }

@@ -31,6 +31,12 @@ absl::Status GoneError(bool expired) {
                     "EXPIRED_IN_QUEUE");
 }
 
+// Of the codec pool. A template that takes long holds up no other model and no plain text, a long prompt no short one.
+std::string Lane(const std::string& model, bool is_chat, int64_t estimated_tokens) {
+  constexpr int64_t kLong = 16384;
+  return absl::StrCat(model, is_chat ? " chat" : " text", estimated_tokens > kLong ? " long" : "");
+}
+
 }  // namespace
 
 std::string NewRequestId() { return absl::StrCat("r-", absl::Hex(Random64(), absl::kZeroPad16)); }
@@ -59,7 +65,8 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
     active_ = true;
   }
   if (Expired()) return Fail(GoneError(/*expired=*/true));
-  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, EstimatePromptTokens(proto));
+  const int64_t estimate = EstimatePromptTokens(proto);
+  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, estimate);
   if (!reservation.ok()) return Fail(reservation.status());
   reservation_ = *std::move(reservation);
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
@@ -67,7 +74,8 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
   parsed_ = *std::move(parsed);
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
-  if (!deps_.codec_pool.Post([self = shared_from_this()] { self->Encode(); })) {
+  if (!deps_.codec_pool.Post(Lane(handle_->name(), proto.has_chat(), estimate),
+                             [self = shared_from_this()] { self->Encode(); })) {
     Fail(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),
         "QUEUE_FULL"));
@@ -75,18 +83,15 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
 }
 
 void GenerateCall::Encode() {
-  bool gone;
-  {
-    MutexLock lock(mutex_);
-    gone = given_up_;
+  if (IsGone()) return Fail(GoneError(LeftAtTheDeadline()));
+  if (absl::Status status = EncodePrompt(); !status.ok()) {
+    return Fail(absl::IsCancelled(status) ? GoneError(LeftAtTheDeadline()) : status);
   }
-  if (gone || Expired()) return Fail(GoneError(LeftAtTheDeadline()));
-  if (absl::Status status = EncodePrompt(); !status.ok()) return Fail(status);
   absl::Status lengths = ApplyLengthDefaults(handle_->codec().defaults(), handle_->limits(), parsed_);
   if (!lengths.ok()) return Fail(lengths);
   auto control = handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this());
   if (!control.ok()) return Fail(control.status());
-  bool ready;
+  bool gone, ready;
   {
     MutexLock lock(mutex_);
     control_ = *control;
@@ -97,6 +102,11 @@ void GenerateCall::Encode() {
   if (ready) (*control)->ReaderReady();
 }
 
+bool GenerateCall::IsGone() {
+  MutexLock lock(mutex_);
+  return given_up_ || Expired();
+}
+
 absl::Status GenerateCall::EncodePrompt() {
   std::vector<int32_t>& prompt = parsed_.request.prompt;
   if (auto* tokens = std::get_if<std::vector<int32_t>>(&parsed_.input)) {
@@ -104,6 +114,9 @@ absl::Status GenerateCall::EncodePrompt() {
     return absl::OkStatus();
   }
   const bool is_text = std::holds_alternative<std::string>(parsed_.input);
+  const Stop stop = [this] { return IsGone(); };
+  parsed_.text_options.stop = stop;
+  if (!is_text) std::get<ChatTemplateInput>(parsed_.input).stop = stop;
   absl::StatusOr<EncodedPrompt> encoded =
       is_text ? handle_->codec().EncodeText(std::move(std::get<std::string>(parsed_.input)), parsed_.text_options)
               : handle_->codec().EncodeChat(std::move(std::get<ChatTemplateInput>(parsed_.input)));

@@ -52,6 +52,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
  private:
   void Encode();  // codec pool
   absl::Status EncodePrompt();
+  bool IsGone() QD_EXCLUDES(mutex_);         // nobody waits for it: the client has left, or its deadline has passed
   bool LeftAtTheDeadline() const;            // a client that leaves now: because of its deadline?
   void Tell(RequestControl& control) const;  // that the client is gone
   bool Expired() const { return record_.deadline.has_value() && *record_.deadline <= Now(); }

@@ -112,18 +112,21 @@ class UnaryReactor final : public grpc::ServerUnaryReactor, public EventWriter {
   std::shared_ptr<GenerateCall> call_;
 };
 
-// Request and response live until Finish. Nothing is done for a client that has gone, or whose deadline has passed.
-template <typename Request, typename Response>
+// Request and response live until Finish. Nothing is done for a client that has gone, or whose deadline has passed;
+// what was begun for one ends. Each model has a lane.
+template <typename Request, typename Response, typename Work>
 grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const GenerateDeps& deps, WorkPool& pool,
-                                 const Request* request, Response* response,
-                                 absl::Status (*work)(const LlmHandle&, const Request&, Response&)) {
+                                 const Request* request, Response* response, const Work& work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto run = [=, &registry = deps.registry]() -> absl::Status {
-    if (context->IsCancelled()) return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
+    const Stop gone = [context] { return context->IsCancelled(); };
     QD_ASSIGN_OR_RETURN(const std::shared_ptr<LlmHandle> handle, registry.Find(request->model()));
-    return work(*handle, *request, *response);
+    const absl::Status status = gone() ? absl::CancelledError() : work(*handle, *request, *response, gone);
+    if (!absl::IsCancelled(status)) return status;
+    return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
   };
-  const bool posted = pool.Post([=] { reactor->Finish(ToGrpc(run())); });
+  const absl::StatusOr<std::shared_ptr<LlmHandle>> model = deps.registry.Find(request->model());
+  const bool posted = pool.Post(model.ok() ? (*model)->name() : std::string(), [=] { reactor->Finish(ToGrpc(run())); });
   if (!posted) {
     reactor->Finish(ToGrpc(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many texts wait to be tokenized"), std::chrono::seconds(1)),
@@ -177,7 +180,9 @@ grpc::ServerUnaryReactor* GenerationService::Tokenize(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* GenerationService::Detokenize(grpc::CallbackServerContext* context,
                                                         const v1::DetokenizeRequest* request,
                                                         v1::DetokenizeResponse* response) {
-  return OnPool(context, deps_, text_pool_, request, response, &quantd::Detokenize);
+  return OnPool(context, deps_, text_pool_, request, response,
+                [](const LlmHandle& model, const v1::DetokenizeRequest& ids, v1::DetokenizeResponse& text,
+                   const Stop&) { return quantd::Detokenize(model, ids, text); });
 }
 
 }  // namespace quantd

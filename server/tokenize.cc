@@ -24,21 +24,24 @@ absl::Status CheckAnswer(const google::protobuf::Message& answer, const char* re
                     "LIMIT");
 }
 
-absl::StatusOr<EncodedPrompt> EncodeText(const TextCodec& codec, const v1::TokenizeRequest& request) {
+absl::StatusOr<EncodedPrompt> EncodeText(const TextCodec& codec, const v1::TokenizeRequest& request, const Stop& stop) {
   TextCodec::TextOptions options;
+  options.stop = stop;
   options.parse_special = request.parse_special();
   if (request.has_add_special_tokens()) options.add_special_tokens = request.add_special_tokens();
   return codec.EncodeText(request.text(), options);
 }
 
-absl::StatusOr<EncodedPrompt> EncodeChat(const TextCodec& codec, const v1::Chat& chat) {
+absl::StatusOr<EncodedPrompt> EncodeChat(const TextCodec& codec, const v1::Chat& chat, const Stop& stop) {
   QD_ASSIGN_OR_RETURN(ChatTemplateInput input, ParseChat(chat, "chat"));
+  input.stop = stop;
   return codec.EncodeChat(std::move(input));
 }
 
 }  // namespace
 
-absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
+absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response,
+                      const Stop& stop) {
   if (!request.has_text() && !request.has_chat()) return Invalid("input", "is missing: give text or chat");
   const char* field = request.has_chat() ? "chat" : "text";
   const size_t bytes = request.has_chat() ? request.chat().ByteSizeLong() : request.text().size();
@@ -46,7 +49,7 @@ absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request
     return Invalid(field, absl::StrCat("has ", bytes, " bytes, expected at most ", kMaxTokenizeBytes));
   }
   absl::StatusOr<EncodedPrompt> encoded =
-      request.has_chat() ? EncodeChat(model.codec(), request.chat()) : EncodeText(model.codec(), request);
+      request.has_chat() ? EncodeChat(model.codec(), request.chat(), stop) : EncodeText(model.codec(), request, stop);
   if (!encoded.ok()) return AtInput(encoded.status(), field);
   response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
   if (!request.has_byte_offsets() || request.byte_offsets()) {

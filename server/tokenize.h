@@ -4,6 +4,7 @@
 #include <absl/status/status.h>
 
 #include "quantd/v1/generation.pb.h"
+#include "runtime/stop.h"
 #include "scheduler/engine_handle.h"
 
 namespace quantd {
@@ -12,8 +13,9 @@ namespace quantd {
 inline constexpr size_t kMaxAnswerBytes = 4 << 20;
 
 // InvalidArgument: a field is wrong (with its path), or the text too long. ResourceExhausted LIMIT: the answer would
-// not fit (says what to leave out). Errors of the codec.
-absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response);
+// not fit (says what to leave out). Errors of the codec; Cancelled: `stop` said so.
+absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response,
+                      const Stop& stop = {});
 absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response);
 
 }  // namespace quantd

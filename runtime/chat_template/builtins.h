@@ -65,7 +65,7 @@ Value FormatBraces(Run& run, const Text& format, Args args);
 Value FormatTime(Run& run, const Text& format, int64_t unix_seconds);
 
 // str.strip: of whitespace, or of the characters of `chars`.
-Text Strip(const Text& text, const Text* chars, bool left, bool right);
+Text Strip(Run& run, const Text& text, const Text* chars, bool left, bool right);
 Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, Int count);
 std::vector<Text> SplitLines(Run& run, const Text& text, bool keep_ends = false);
 Text Repeat(Run& run, const Text& text, Int times);

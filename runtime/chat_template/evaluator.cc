@@ -117,7 +117,7 @@ void Evaluator::Write(const Text& text) {
     run_.Exhausted(absl::StrCat("an output of more than ", run_.limits().output_bytes, " bytes"));
     return;
   }
-  if (run_.Charge(text.size() / 64)) out_->Append(text);
+  if (run_.ChargeText(text)) out_->Append(text);
 }
 
 Evaluator::Flow Evaluator::Exec(const Body& body, const ScopePtr& scope) {
@@ -365,7 +365,7 @@ Value Evaluator::EvalNode(const Expr& e, const ScopePtr& scope) {
       Text text;
       for (const ExprPtr& operand : e.operands) {
         Text part = ToStr(run_, Eval(*operand, scope));
-        if (!run_.ChargeText(text.size() + part.size())) return {};
+        if (!run_.ChargeText(text.size() + part.size()) || !run_.ChargeText(part)) return {};
         text.Append(part);
       }
       return MakeText(std::move(text));

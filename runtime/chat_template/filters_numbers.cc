@@ -11,9 +11,10 @@ namespace quantd::chat {
 namespace {
 
 // int() and float() of a text: white space around it and single underscores between digits are allowed.
-std::optional<std::string> NumberText(const Value& value) {
+std::optional<std::string> NumberText(Run& run, const Value& value) {
   std::string out;
-  Text text = Strip(*value.text(), nullptr, true, true);
+  if (!run.ChargeMap(value.text()->size())) return std::nullopt;
+  Text text = Strip(run, *value.text(), nullptr, true, true);
   std::string_view s = text.view();
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '_') {
@@ -27,8 +28,8 @@ std::optional<std::string> NumberText(const Value& value) {
   return out;
 }
 
-std::optional<double> ParseFloat(const Value& value) {
-  std::optional<std::string> text = NumberText(value);
+std::optional<double> ParseFloat(Run& run, const Value& value) {
+  std::optional<std::string> text = NumberText(run, value);
   if (!text) return std::nullopt;
   std::string_view s = *text;
   if (!s.empty() && s[0] == '+') s.remove_prefix(1);
@@ -41,8 +42,8 @@ std::optional<double> ParseFloat(const Value& value) {
   return d;
 }
 
-std::optional<Int> ParseInt(const Value& value, Int base, bool& overflow) {
-  std::optional<std::string> text = NumberText(value);
+std::optional<Int> ParseInt(Run& run, const Value& value, Int base, bool& overflow) {
+  std::optional<std::string> text = NumberText(run, value);
   if (!text) return std::nullopt;
   std::string_view s = *text;
   bool negative = !s.empty() && s[0] == '-';
@@ -80,10 +81,10 @@ Value IntFilter(Run& run, const Value& input, Args& args) {
   if (input.text()) {
     trusted = input.text()->AllTrusted();
     bool overflow = false;
-    if (std::optional<Int> parsed = ParseInt(input, base, overflow)) {
+    if (std::optional<Int> parsed = ParseInt(run, input, base, overflow)) {
       return overflow ? run.Exhausted("an integer of more than 127 bits") : Value(*parsed, trusted);
     }
-    d = ParseFloat(input);
+    d = ParseFloat(run, input);
   } else if (auto* real = input.As<double>()) {
     d = *real;
   }
@@ -99,7 +100,7 @@ Value FloatFilter(Run& run, const Value& input, Args& args) {
   double d = 0;
   if (input.AsDouble(d)) return Value(d, input.trusted);
   if (input.text() == nullptr) return otherwise;
-  std::optional<double> parsed = ParseFloat(input);
+  std::optional<double> parsed = ParseFloat(run, input);
   return parsed ? Value(*parsed, input.text()->AllTrusted()) : otherwise;
 }
 

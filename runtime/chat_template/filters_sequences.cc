@@ -39,7 +39,7 @@ Value Walk(Run& run, Value item, const Path& path, const Value* otherwise = null
 }
 
 Value IgnoreCase(Run& run, const Value& value) {
-  if (value.text() == nullptr || !run.ChargeText(value.text()->size())) return value;
+  if (value.text() == nullptr || !run.ChargeMap(value.text()->size())) return value;
   return MakeText(MapCase(*value.text(), Case::kLower));
 }
 
@@ -182,7 +182,7 @@ Value Join(Run& run, const Value& input, Args& args) {
   for (const Value& item : Iterate(run, input)) {
     if (!std::exchange(first, false)) out.Append(separator);
     out.Append(ToStr(run, Walk(run, item, path)));
-    if (!run.Charge(1 + separator.size() / 64) || out.size() > run.limits().output_bytes) {
+    if (!run.Charge(1 + separator.size() / 64 + separator.runs() / 4) || out.size() > run.limits().output_bytes) {
       run.ChargeText(out.size());
       return {};
     }

@@ -7,21 +7,21 @@ namespace {
 
 Value Upper(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  return args.Done(run, "upper") ? MakeText(MapCase(text, Case::kUpper)) : Value();
+  return args.Done(run, "upper") && run.ChargeMap(text.size()) ? MakeText(MapCase(text, Case::kUpper)) : Value();
 }
 Value Lower(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  return args.Done(run, "lower") ? MakeText(MapCase(text, Case::kLower)) : Value();
+  return args.Done(run, "lower") && run.ChargeMap(text.size()) ? MakeText(MapCase(text, Case::kLower)) : Value();
 }
 Value CapitalizeFilter(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  return args.Done(run, "capitalize") ? MakeText(Capitalize(text)) : Value();
+  return args.Done(run, "capitalize") && run.ChargeMap(text.size()) ? MakeText(Capitalize(text)) : Value();
 }
 
 // Words begin after white space, "-", "(", "{", "[" or "<"; unlike str.title, not after other punctuation.
 Value Title(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  if (!args.Done(run, "title")) return {};
+  if (!args.Done(run, "title") || !run.ChargeMap(2 * text.size())) return {};
   auto separates = [](const CodePoint& p) {
     return IsSpace(p.value) ||
            (p.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(p.value)) != std::string_view::npos);
@@ -46,8 +46,7 @@ Value Trim(Run& run, const Value& input, Args& args) {
   Value chars = args.Take("chars", Value(None{}));
   if (!args.Done(run, "trim")) return {};
   if (!chars.IsNone() && chars.text() == nullptr) return run.Fail("strip arg must be None or str");
-  if (chars.text() != nullptr && !run.Charge(chars.text()->size() / 8)) return {};
-  return MakeText(Strip(text, chars.text(), true, true));
+  return MakeText(Strip(run, text, chars.text(), true, true));
 }
 
 Value ReplaceFilter(Run& run, const Value& input, Args& args) {
@@ -73,6 +72,7 @@ Value Indent(Run& run, const Value& input, Args& args) {
     if (!IntArgument(run, width, spaces)) return {};
     indention = Repeat(run, Text(" ", true), spaces);
   }
+  if (!run.ChargeText(*input.text()) || !run.ChargeScan(input.text()->size())) return {};
   Text text = *input.text();
   text.Append("\n", true);
   Text out;
@@ -93,6 +93,7 @@ Value Center(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
   Int width = 0;
   if (!IntArgument(run, args.Take("width", Value(Int{80})), width) || !args.Done(run, "center")) return {};
+  if (!run.ChargeScan(text.size())) return {};
   Int pad = width - static_cast<Int>(CountCodePoints(text.view()));
   if (pad <= 0) return MakeText(std::move(text));
   Int left = pad / 2 + (pad & width & 1);
@@ -111,7 +112,7 @@ Value Truncate(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "truncate") || !IntArgument(run, length_arg, length)) return {};
   if (!leeway_arg.IsNone() && !IntArgument(run, leeway_arg, leeway)) return {};
   if (input.text() == nullptr) return run.Fail("truncate of what is no string");
-  if (!run.Charge(input.text()->size() / 8)) return {};  // the offsets of its code points are taken
+  if (!run.ChargeMap(input.text()->size()) || !run.ChargeScan(end.size())) return {};  // offsets of its characters
   const Text& text = *input.text();
   std::vector<size_t> at = CodePointOffsets(text.view());
   auto end_length = static_cast<Int>(CountCodePoints(end.view()));
@@ -130,24 +131,26 @@ Value Truncate(Run& run, const Value& input, Args& args) {
 
 Value Escape(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  if (!args.Done(run, "escape") || !run.ChargeText(text.size() * 5)) return {};
+  if (!args.Done(run, "escape") || !run.ChargeText(text.size() * 5) || !run.ChargeMap(text.size())) {
+    return {};
+  }
   Text out;
   for (size_t i = 0; i < text.size(); ++i) {
     switch (text.view()[i]) {
       case '&':
-        out.Append("&amp;", text.TrustedAt(i));
+        out.Append("&amp;", text.OriginAt(i));
         break;
       case '<':
-        out.Append("&lt;", text.TrustedAt(i));
+        out.Append("&lt;", text.OriginAt(i));
         break;
       case '>':
-        out.Append("&gt;", text.TrustedAt(i));
+        out.Append("&gt;", text.OriginAt(i));
         break;
       case '"':
-        out.Append("&#34;", text.TrustedAt(i));
+        out.Append("&#34;", text.OriginAt(i));
         break;
       case '\'':
-        out.Append("&#39;", text.TrustedAt(i));
+        out.Append("&#39;", text.OriginAt(i));
         break;
       default:
         out.Append(text, i, i + 1);
@@ -159,7 +162,7 @@ Value Escape(Run& run, const Value& input, Args& args) {
 Value UrlEncode(Run& run, const Value& input, Args& args) {
   if (!args.Done(run, "urlencode")) return {};
   if (input.text() == nullptr) return run.Fail("urlencode of what is no string");
-  if (!run.ChargeText(3 * input.text()->size())) return {};
+  if (!run.ChargeText(3 * input.text()->size()) || !run.ChargeMap(input.text()->size())) return {};
   Text out;
   for (size_t i = 0; i < input.text()->size(); ++i) {
     auto c = static_cast<unsigned char>(input.text()->view()[i]);
@@ -167,14 +170,14 @@ Value UrlEncode(Run& run, const Value& input, Args& args) {
                 std::string_view("_.-~/").find(static_cast<char>(c)) != std::string_view::npos;
     constexpr char kHex[] = "0123456789ABCDEF";
     const char encoded[] = {'%', kHex[c >> 4], kHex[c & 15]};
-    out.Append(safe ? input.text()->view().substr(i, 1) : std::string_view(encoded, 3), input.text()->TrustedAt(i));
+    out.Append(safe ? input.text()->view().substr(i, 1) : std::string_view(encoded, 3), input.text()->OriginAt(i));
   }
   return MakeText(std::move(out));
 }
 
 Value WordCount(Run& run, const Value& input, Args& args) {
   Text text = ToStr(run, input);
-  if (!args.Done(run, "wordcount")) return {};
+  if (!args.Done(run, "wordcount") || !run.ChargeMap(text.size())) return {};
   Int words = 0;
   bool inside = false;
   for (size_t i = 0; i < text.size();) {

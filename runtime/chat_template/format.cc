@@ -20,6 +20,7 @@ struct Conversion {
 };
 
 Text Pad(Run& run, Text text, const Conversion& c) {
+  if (c.width == 0 || !run.ChargeScan(text.size())) return text;
   Int pad = c.width - static_cast<Int>(CountCodePoints(text.view()));
   if (pad <= 0) return text;
   Text spaces = Repeat(run, Text(" ", true), pad);
@@ -94,7 +95,7 @@ Text Convert(Run& run, const Value& value, const Conversion& c) {
     case 'a': {
       if (c.type == 'a') break;
       Text text = c.type == 's' ? ToStr(run, value) : ToRepr(run, value);
-      if (c.precision >= 0) {
+      if (c.precision >= 0 && run.ChargeMap(text.size())) {
         std::vector<size_t> at = CodePointOffsets(text.view());
         if (c.precision < static_cast<Int>(at.size()) - 1) text = text.Sub(0, at[static_cast<size_t>(c.precision)]);
       }
@@ -115,7 +116,8 @@ Text Convert(Run& run, const Value& value, const Conversion& c) {
     case 'G':
       return Real(run, value, c);
     case 'c':
-      if (value.text() && CountCodePoints(value.text()->view()) == 1) return Pad(run, *value.text(), c);
+      if (value.text() && run.ChargeScan(value.text()->size()) && CountCodePoints(value.text()->view()) == 1)
+        return Pad(run, *value.text(), c);
       break;
     default:
       break;
@@ -321,9 +323,9 @@ Value FormatTime(Run& run, const Text& format, int64_t unix_seconds) {
     if (std::string_view("aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyY%").find(type) != std::string_view::npos) {
       char buffer[128];
       size_t n = std::strftime(buffer, sizeof(buffer), std::string(s.substr(i, end + 1 - i)).c_str(), &time);
-      out.Append(std::string_view(buffer, n), format.TrustedAt(i));
+      out.Append(std::string_view(buffer, n), format.OriginAt(i));
     } else if (type == 'f') {
-      out.Append("000000", format.TrustedAt(i));
+      out.Append("000000", format.OriginAt(i));
     } else if (type != 'z' && type != 'Z') {  // of a time without a zone both are empty
       return run.Fail(absl::StrCat("strftime_now: the directive %", std::string(1, type)));
     }

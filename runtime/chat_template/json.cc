@@ -172,18 +172,21 @@ class Writer {
   }
 
   void String(const Text& text) {
-    if (!run_.ChargeText(text.size() * 2)) return;
+    if (!run_.ChargeText(text.size() * 2) || !run_.ChargeScan(text.size()) || !run_.Charge(text.runs() / 4)) return;
     out.Append("\"", text.AllTrusted());
+    size_t done = 0;  // what is plain is taken as it is, in one piece
     for (size_t i = 0; i < text.size();) {
       CodePoint p = DecodeAt(text.view(), i);
       bool plain = p.value >= 0x20 && p.value != '"' && p.value != '\\' && !(style_.ascii && p.value > 0x7F);
-      if (plain) {
-        out.Append(text, i, i + p.size);
-      } else {
-        out.Append(Escape(p.value), text.TrustedAt(i));
+      if (!plain) {
+        if (!run_.Charge(2)) return;
+        out.Append(text, done, i);
+        out.Append(Escape(p.value), text.OriginAt(i));
+        done = i + p.size;
       }
       i += p.size;
     }
+    out.Append(text, done, text.size());
     out.Append("\"", text.AllTrusted());
   }
 

@@ -10,7 +10,22 @@
 
 namespace quantd::chat {
 
-Text Strip(const Text& text, const Text* chars, bool left, bool right) {
+namespace {
+
+// Where the last character of [begin, end) begins, as one that reads from `begin` cuts them: a byte that is no UTF-8 is
+// a character of its own.
+size_t LastCharacter(std::string_view s, size_t begin, size_t end) {
+  for (size_t size = std::min<size_t>(4, end - begin); size > 1; --size) {
+    CodePoint p = DecodeAt(s.substr(0, end), end - size);
+    if (p.valid && p.size == size) return end - size;
+  }
+  return end - 1;
+}
+
+}  // namespace
+
+Text Strip(Run& run, const Text& text, const Text* chars, bool left, bool right) {
+  if (chars != nullptr && !run.ChargeMap(chars->size())) return {};
   absl::flat_hash_set<char32_t> set;  // a byte that is no UTF-8 stands beyond all code points
   auto member = [](const CodePoint& p) { return p.valid ? p.value : p.value | 0x8000'0000; };
   for (size_t i = 0; chars != nullptr && i < chars->size();) {
@@ -21,30 +36,32 @@ Text Strip(const Text& text, const Text* chars, bool left, bool right) {
   auto strips = [&](const CodePoint& p) {
     return chars == nullptr ? p.valid && IsSpace(p.value) : set.contains(member(p));
   };
-  size_t begin = 0;
-  while (left && begin < text.size()) {
+  size_t begin = 0, end = text.size();
+  while (left && begin < end) {
     CodePoint p = DecodeAt(text.view(), begin);
     if (!strips(p)) break;
     begin += p.size;
   }
-  size_t end = begin;
-  for (size_t i = begin; right && i < text.size();) {
-    CodePoint p = DecodeAt(text.view(), i);
-    if (!strips(p)) end = i + p.size;
-    i += p.size;
+  while (right && end > begin) {
+    const size_t at = LastCharacter(text.view(), begin, end);
+    if (!strips(DecodeAt(text.view(), at))) break;
+    end = at;
   }
-  return text.Sub(begin, right ? end : text.size());
+  if (!run.ChargeMap(text.size() - (end - begin)) || !run.ChargeText(end - begin)) return {};
+  return text.Sub(begin, end);
 }
 
 Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, Int count) {
   Text out;
+  if (!run.ChargeScan(text.size() + from.size()) || !run.Charge(text.runs() / 4)) return out;
   Int done = 0;
   size_t i = 0;
   auto room = [&] { return run.ok() && (count < 0 || done < count); };
   auto insert = [&] {
     out.Append(to);
     ++done;
-    if (!run.Charge(1 + to.size() / 64) || out.size() > run.limits().output_bytes) run.ChargeText(out.size());
+    if (!run.Charge(2 + to.size() / 64 + to.runs() / 4) || out.size() > run.limits().output_bytes)
+      run.ChargeText(out.size());
   };
   if (from.empty()) {  // before every character and at the end
     while (room()) {
@@ -70,6 +87,7 @@ Text Replace(Run& run, const Text& text, std::string_view from, const Text& to, 
 
 std::vector<Text> SplitLines(Run& run, const Text& text, bool keep_ends) {
   std::vector<Text> lines;
+  if (!run.ChargeScan(text.size())) return lines;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
     CodePoint p = DecodeAt(text.view(), i);
@@ -121,6 +139,7 @@ Value TextList(Run& run, std::vector<Text> texts) {
 // Runs of white space separate, from the left or from the right; empty parts vanish.
 std::vector<Text> SplitAtSpace(Run& run, const Text& text, Int limit, bool from_right) {
   std::vector<std::pair<size_t, size_t>> words;
+  if (!run.ChargeScan(text.size())) return {};
   size_t begin = 0;
   bool inside = false;
   for (size_t i = 0; i < text.size() && run.ok();) {
@@ -150,6 +169,7 @@ std::vector<Text> SplitAtSpace(Run& run, const Text& text, Int limit, bool from_
 
 // From the right it is the split of the reversed text, so that one linear search serves both.
 std::vector<Text> SplitAt(Run& run, const Text& text, std::string_view separator, Int limit, bool from_right) {
+  if (!run.ChargeScan(text.size() + separator.size())) return {};
   std::string s(text.view()), by(separator);
   if (from_right) std::reverse(s.begin(), s.end()), std::reverse(by.begin(), by.end());
   auto part = [&](size_t begin, size_t end) {
@@ -184,6 +204,7 @@ Value Partition(Run& run, const Text& text, Args& args, bool last) {
   const Text* by = TextArgument(run, separator);
   if (by == nullptr || !args.Done(run, "partition")) return {};
   if (by->empty()) return run.Fail("empty separator");
+  if (!run.ChargeScan(text.size() + by->size())) return {};
   size_t at = last ? FindLastPart(text.view(), by->view()) : FindPart(text.view(), by->view());
   std::vector<Value> parts;
   if (at == std::string_view::npos) {
@@ -206,6 +227,7 @@ Window TakeWindow(Run& run, const Text& text, Args& args) {
   Value start = args.Take("start", Value(None{})), end = args.Take("end", Value(None{}));
   Window window{text};
   if (start.IsNone() && end.IsNone()) return window;
+  if (!run.ChargeMap(text.size())) return window;
   std::vector<size_t> at = CodePointOffsets(text.view());
   auto size = static_cast<Int>(at.size() - 1);
   Int from = 0, to = size;
@@ -241,7 +263,7 @@ Value FindText(Run& run, const Text& text, Args& args, bool last, bool must) {
   Value what = args.Need(run, "sub");
   const Text* part = TextArgument(run, what);
   Window window = TakeWindow(run, text, args);
-  if (part == nullptr || !args.Done(run, "find")) return {};
+  if (part == nullptr || !args.Done(run, "find") || !run.ChargeScan(2 * text.size() + part->size())) return {};
   std::string_view s = window.text.view();
   size_t at = !window.valid ? std::string_view::npos : last ? FindLastPart(s, part->view()) : FindPart(s, part->view());
   if (at == std::string_view::npos) return must ? run.Fail("substring not found") : Value(Int{-1});
@@ -252,7 +274,7 @@ Value CountText(Run& run, const Text& text, Args& args) {
   Value what = args.Need(run, "sub");
   const Text* part = TextArgument(run, what);
   Window window = TakeWindow(run, text, args);
-  if (part == nullptr || !args.Done(run, "count")) return {};
+  if (part == nullptr || !args.Done(run, "count") || !run.ChargeScan(text.size() + part->size())) return {};
   std::string_view s = window.text.view();
   if (part->empty()) return Value(static_cast<Int>(CountCodePoints(s) + 1));
   Int count = 0;
@@ -271,6 +293,7 @@ Value Justify(Run& run, const Text& text, Args& args, std::string_view name) {
   if (!args.Done(run, name)) return {};
   const Text* pad_text = TextArgument(run, fill);
   if (pad_text == nullptr) return {};
+  if (!run.ChargeScan(text.size() + pad_text->size())) return {};
   if (CountCodePoints(pad_text->view()) != 1) return run.Fail("the fill character must be exactly one character long");
   Int pad = width - static_cast<Int>(CountCodePoints(text.view()));
   if (pad <= 0) return MakeText(text);
@@ -287,14 +310,13 @@ Value Justify(Run& run, const Text& text, Args& args, std::string_view name) {
 Value StripMethod(Run& run, const Text& text, Args& args, bool left, bool right) {
   Value chars = args.Take("chars", Value(None{}));
   if (!args.Done(run, "strip")) return {};
-  if (chars.IsNone()) return MakeText(Strip(text, nullptr, left, right));
+  if (chars.IsNone()) return MakeText(Strip(run, text, nullptr, left, right));
   const Text* set = TextArgument(run, chars);
-  if (set == nullptr || !run.Charge(set->size() / 8)) return {};
-  return MakeText(Strip(text, set, left, right));
+  return set == nullptr ? Value() : MakeText(Strip(run, text, set, left, right));
 }
 
 Value Is(Run& run, const Text& text, Args& args, bool (*holds)(char32_t)) {
-  if (!args.Done(run, "is")) return {};
+  if (!args.Done(run, "is") || !run.ChargeMap(text.size())) return {};
   for (size_t i = 0; i < text.size();) {
     CodePoint p = DecodeAt(text.view(), i);
     if (!p.valid || !holds(p.value)) return Value(false);
@@ -312,7 +334,8 @@ Value JoinMethod(Run& run, const Text& text, Args& args) {
     if (!std::exchange(first, false)) out.Append(text);
     const Text* piece = TextArgument(run, part);
     if (piece == nullptr ||
-        !run.ChargeText(out.size() > run.limits().output_bytes ? out.size() : piece->size() + text.size()))
+        !run.ChargeText(out.size() > run.limits().output_bytes ? out.size() : piece->size() + text.size()) ||
+        !run.Charge((piece->runs() + text.runs()) / 4))
       return {};
     out.Append(*piece);
   }
@@ -339,7 +362,7 @@ Value ReplaceMethod(Run& run, const Text& text, Args& args) {
 }
 
 Value CallStr(Run& run, const Text& text, std::string_view name, Args& args) {
-  if (!run.ChargeText(text.size())) return {};
+  if (!run.ChargeText(text)) return {};
   if (name == "strip" || name == "lstrip" || name == "rstrip") {
     return StripMethod(run, text, args, name != "rstrip", name != "lstrip");
   }
@@ -364,7 +387,7 @@ Value CallStr(Run& run, const Text& text, std::string_view name, Args& args) {
     bool keep = Truthy(args.Take("keepends", Value(false)));
     return args.Done(run, name) ? TextList(run, SplitLines(run, text, keep)) : Value();
   }
-  if (!args.Done(run, name)) return {};
+  if (!args.Done(run, name) || !run.ChargeMap(text.size())) return {};
   if (name == "upper") return MakeText(MapCase(text, Case::kUpper));
   if (name == "lower") return MakeText(MapCase(text, Case::kLower));
   if (name == "title") return MakeText(MapCase(text, Case::kTitle));

@@ -138,7 +138,8 @@ Text Repeat(Run& run, const Text& text, Int times) {
   Text out;
   if (times <= 0 || text.empty()) return out;
   if (times > static_cast<Int>(run.limits().output_bytes) ||
-      !run.ChargeText(text.size() * static_cast<size_t>(times))) {
+      !run.ChargeText(text.size() * static_cast<size_t>(times)) ||
+      !run.Charge((text.runs() / 4 + 1) * static_cast<size_t>(times))) {
     run.Exhausted("a repetition that is too long");
     return out;
   }
@@ -157,7 +158,10 @@ Value Binary(Run& run, int code, const Value& a, const Value& b) {
   if (a.AsDouble(x) && b.AsDouble(y)) return Doubles(run, op, x, y, trusted);
   if (op == Operator::kAdd) {
     if (a.text() && b.text()) {
-      if (!run.ChargeText(a.text()->size() + b.text()->size())) return {};
+      if (!run.ChargeText(a.text()->size() + b.text()->size()) || !run.ChargeText(*a.text()) ||
+          !run.ChargeText(*b.text())) {
+        return {};
+      }
       Text text = *a.text();
       text.Append(*b.text());
       return MakeText(std::move(text));
@@ -185,7 +189,7 @@ bool Contains(Run& run, const Value& container, const Value& item) {
       run.Fail(absl::StrCat("'in <string>' requires string as left operand, not ", ToAbsl(TypeName(item))));
       return false;
     }
-    run.Charge(t->size() / 64);
+    if (!run.ChargeScan(t->size() + item.text()->size())) return false;
     return FindPart(t->view(), item.text()->view()) != std::string_view::npos;
   }
   if (auto* d = container.dict()) {

@@ -39,7 +39,7 @@ class Parser {
   struct Level {
     explicit Level(Parser& p) : parser(p) {
       if (++parser.depth_ > kMaxDepth) {
-        parser.FailAs(absl::StatusCode::kResourceExhausted, parser.Peek().line, "nested too deeply");
+        parser.FailAs(absl::StatusCode::kDataLoss, parser.Peek().line, "nested too deeply");
       }
     }
     ~Level() { --parser.depth_; }
@@ -115,7 +115,7 @@ class Parser {
   void Deepen(Expr& parent, const ExprPtr& child) {
     if (child == nullptr) return;
     parent.depth = std::max(parent.depth, child->depth + 1);
-    if (parent.depth > kMaxDepth) FailAs(absl::StatusCode::kResourceExhausted, child->line, "nested too deeply");
+    if (parent.depth > kMaxDepth) FailAs(absl::StatusCode::kDataLoss, child->line, "nested too deeply");
   }
   ExprPtr Unary(E kind, int line, ExprPtr operand) {
     ExprPtr e = New(kind, line);

@@ -10,8 +10,8 @@
 
 namespace quantd::chat {
 
-// Unimplemented: a construct of Jinja2 that is not built. InvalidArgument: not a template. ResourceExhausted: nested
-// too deeply. All name the line.
+// Unimplemented: a construct of Jinja2 that is not built. InvalidArgument: not a template. DataLoss: nested too
+// deeply. All name the line.
 absl::StatusOr<Body> ParseTemplate(std::string_view source);
 
 }  // namespace quantd::chat

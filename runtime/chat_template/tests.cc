@@ -56,8 +56,12 @@ bool Callable(Run& run, const Value& v, Args& args) {
           v.As<std::shared_ptr<Loop>>() || v.IsUndefined());
 }
 bool Escaped(Run& run, const Value&, Args& args) { return NoArguments(run, args) && false; }
-bool Upper(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && AllCased(ToStr(run, v), true); }
-bool Lower(Run& run, const Value& v, Args& args) { return NoArguments(run, args) && AllCased(ToStr(run, v), false); }
+bool IsCased(Run& run, const Value& v, Args& args, bool upper) {
+  const Text text = ToStr(run, v);
+  return NoArguments(run, args) && run.ChargeMap(text.size()) && AllCased(text, upper);
+}
+bool Upper(Run& run, const Value& v, Args& args) { return IsCased(run, v, args, /*upper=*/true); }
+bool Lower(Run& run, const Value& v, Args& args) { return IsCased(run, v, args, /*upper=*/false); }
 bool IsFilter(Run& run, const Value& v, Args& args) {
   return NoArguments(run, args) && v.text() && HasFilter(v.text()->view());
 }

@@ -7,21 +7,22 @@
 
 namespace quantd::chat {
 
-void Text::Append(std::string_view bytes, bool trusted) {
+void Text::Append(std::string_view bytes, Origin origin) {
   if (bytes.empty()) return;
   bytes_.append(bytes);
-  if (!runs_.empty() && runs_.back().trusted == trusted) {
+  if (!runs_.empty() && runs_.back().origin == origin) {
     runs_.back().end = bytes_.size();
   } else {
-    runs_.push_back({bytes_.size(), trusted});
+    runs_.push_back({bytes_.size(), origin});
   }
 }
 
 void Text::Append(const Text& other, size_t begin, size_t end) {
-  while (begin < end) {
-    const Run& run = other.runs_[other.RunAt(begin)];
+  if (begin >= end) return;
+  for (size_t i = other.RunAt(begin); begin < end; ++i) {
+    const Run run = other.runs_[i];
     size_t stop = std::min(end, run.end);
-    Append(other.view().substr(begin, stop - begin), run.trusted);
+    Append(other.view().substr(begin, stop - begin), run.origin);
     begin = stop;
   }
 }
@@ -31,15 +32,18 @@ size_t Text::RunAt(size_t offset) const {
   return static_cast<size_t>(it - runs_.begin());
 }
 
-bool Text::TrustedAt(size_t offset) const {
-  return runs_.empty() || runs_[std::min(RunAt(offset), runs_.size() - 1)].trusted;
+Origin Text::OriginAt(size_t offset) const {
+  return runs_.empty() ? Origin::kTemplate : runs_[std::min(RunAt(offset), runs_.size() - 1)].origin;
 }
 
 TextPieces Text::Pieces() const {
   TextPieces pieces;
   size_t begin = 0;
   for (const Run& run : runs_) {
-    pieces.push_back({bytes_.substr(begin, run.end - begin), run.trusted});
+    TextPiece piece{bytes_.substr(begin, run.end - begin), run.origin != Origin::kData};
+    piece.is_name = run.origin == Origin::kRole;
+    piece.cut_at_special = run.origin == Origin::kData;
+    pieces.push_back(std::move(piece));
     begin = run.end;
   }
   return pieces;
@@ -346,7 +350,7 @@ class CaseMapper {
     } else {
       AppendCase(p.value, to, mapped);
     }
-    out.Append(mapped, text_.TrustedAt(at_));
+    out.Append(mapped, text_.OriginAt(at_));
     after_letter = IsCased(p.value);
     if (!IsCaseIgnorable(p.value)) cased_ = after_letter;
     at_ += p.size;

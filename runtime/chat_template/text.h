@@ -1,5 +1,4 @@
-// A string that knows, byte for byte, whether it came from the template (trusted) or from a value (data), and the
-// Unicode rules of Python's str that templates rely on.
+// A string that knows, byte for byte, where it came from, and the Unicode rules of Python's str that templates rely on.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +10,22 @@
 
 namespace quantd::chat {
 
+// Of a byte: the template's own text ("trusted"), a value's (data), or that of a role which is a plain word. A template
+// may make a special token of its own text and a role, '<|' + message.role + '|>', never of data.
+enum class Origin : uint8_t { kData, kTemplate, kRole };
+
 class Text {
  public:
   Text() = default;
+  Text(std::string_view bytes, Origin origin) { Append(bytes, origin); }
   Text(std::string_view bytes, bool trusted) { Append(bytes, trusted); }
 
   std::string_view view() const { return bytes_; }
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
 
-  void Append(std::string_view bytes, bool trusted);
+  void Append(std::string_view bytes, Origin origin);
+  void Append(std::string_view bytes, bool trusted) { Append(bytes, trusted ? Origin::kTemplate : Origin::kData); }
   void Append(const Text& other) { Append(other, 0, other.size()); }
   void Append(const Text& other, size_t begin, size_t end);
   Text Sub(size_t begin, size_t end) const {
@@ -28,21 +33,23 @@ class Text {
     part.Append(*this, begin, end);
     return part;
   }
-  // Of the byte at `offset`; of the last byte, where `offset` is the end; true for an empty text.
-  bool TrustedAt(size_t offset) const;
-  // No byte is data.
-  bool AllTrusted() const { return runs_.empty() || (runs_.size() == 1 && runs_[0].trusted); }
+  // Of the byte at `offset`; of the last byte, where `offset` is the end; the template's for an empty text.
+  Origin OriginAt(size_t offset) const;
+  // Every byte is the template's.
+  bool AllTrusted() const { return runs_.empty() || (runs_.size() == 1 && runs_[0].origin == Origin::kTemplate); }
+  // Stretches of one origin: copying the text takes a step for each, beside its bytes.
+  size_t runs() const { return runs_.size(); }
   TextPieces Pieces() const;
 
  private:
   struct Run {
     size_t end;  // the first byte after the run
-    bool trusted;
+    Origin origin;
   };
   size_t RunAt(size_t offset) const;
 
   std::string bytes_;
-  std::vector<Run> runs_;  // neighbours differ in `trusted`
+  std::vector<Run> runs_;  // neighbours differ in origin
 };
 
 // One code point of UTF-8; a byte that is no UTF-8 counts as one of its own. `offset` must lie inside `s`.

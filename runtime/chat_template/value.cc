@@ -245,7 +245,7 @@ namespace {
 
 // Python prefers single quotes, and takes double ones for a text that holds single ones only.
 void AppendQuoted(Run& run, const Text& text, Text& out) {
-  if (!run.ChargeText(text.size() * 2 + 2)) return;
+  if (!run.ChargeText(text.size() * 2 + 2) || !run.ChargeMap(text.size())) return;
   bool single = text.view().find('\'') != std::string_view::npos;
   bool twice = text.view().find('"') != std::string_view::npos;
   const char quote = single && !twice ? '"' : '\'';
@@ -270,7 +270,7 @@ void AppendQuoted(Run& run, const Text& text, Text& out) {
                     static_cast<unsigned>(p.value));
       piece = hex;
     }
-    out.Append(piece, text.TrustedAt(i));
+    out.Append(piece, text.OriginAt(i));
     i += p.size;
   }
   out.Append(std::string_view(&quote, 1), text.AllTrusted());
@@ -280,6 +280,10 @@ void AppendRepr(Run& run, const Value& value, int depth, Text& out);
 
 void AppendSequence(Run& run, const Value& value, int depth, Text& out) {
   const Sequence& s = *value.sequence();
+  if (s.is_content && depth == 0) {
+    return void(
+        run.Fail("the template prints a message's content as it is: send it as one text, not as content_parts"));
+  }
   std::string_view open = "[", close = "]";
   switch (s.kind) {
     case Sequence::Kind::kList:
@@ -349,7 +353,7 @@ Text ToRepr(Run& run, const Value& value) {
 
 Text ToStr(Run& run, const Value& value) {
   if (auto* t = value.text()) {
-    run.ChargeText(t->size());
+    if (!run.ChargeText(*t)) return {};
     return *t;
   }
   if (value.IsUndefined()) return {};
@@ -417,7 +421,7 @@ std::vector<Value> Iterate(Run& run, const Value& value) {
 
 Int Length(Run& run, const Value& value) {
   if (auto* t = value.text()) {
-    run.Charge(t->size() / 64);
+    if (!run.ChargeScan(t->size())) return 0;
     return static_cast<Int>(CountCodePoints(t->view()));
   }
   if (auto* s = value.sequence(); s && s->kind != Sequence::Kind::kIterator) return static_cast<Int>(s->items.size());

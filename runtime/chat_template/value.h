@@ -79,9 +79,10 @@ struct Sequence {
   size_t consumed = 0;  // of an iterator: items already taken
   struct {
     Int start = 0, stop = 0, step = 1;
-  } range;                // of a range
-  bool is_group = false;  // a tuple of groupby: its items are also named grouper and list
-  int depth = 1;          // 1 + the deepest item's: bounds every walk, and the destructor
+  } range;                  // of a range
+  bool is_group = false;    // a tuple of groupby: its items are also named grouper and list
+  bool is_content = false;  // the parts of a message's content, which no template means to print as a list
+  int depth = 1;            // 1 + the deepest item's: bounds every walk, and the destructor
 };
 
 struct Dict {

@@ -36,7 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (size_t i = 0; pieces.ok() && i < pieces->size(); ++i) {
       bytes += (*pieces)[i].text.size();
       QD_CHECK(writes_mark || !(*pieces)[i].parse_special || (*pieces)[i].text.find(MARK) == std::string::npos);
-      QD_CHECK(i == 0 || (*pieces)[i].parse_special != (*pieces)[i - 1].parse_special);
+      QD_CHECK(i == 0 || (*pieces)[i].parse_special != (*pieces)[i - 1].parse_special ||
+               (*pieces)[i].is_name != (*pieces)[i - 1].is_name);
     }
     QD_CHECK(bytes <= limits.output_bytes);
   }

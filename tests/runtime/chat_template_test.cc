@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "tests/testing/test_paths.h"
 
 namespace quantd {
@@ -141,11 +142,14 @@ INSTANTIATE_TEST_SUITE_P(Templates, ChatGoldens,
 
 // ---- provenance ----
 
-// "T[...]" is the template's text, "D[...]" a value's.
+// "T[...]" is the template's text, "R[...]" a role's, "D[...]" that of another value.
 std::string Marked(const absl::StatusOr<TextPieces>& pieces) {
   if (!pieces.ok()) return std::string(pieces.status().message());
   std::string out;
-  for (const TextPiece& piece : *pieces) out += (piece.parse_special ? "T[" : "D[") + piece.text + "]";
+  for (const TextPiece& piece : *pieces) {
+    EXPECT_EQ(piece.cut_at_special, !piece.parse_special);
+    out += (piece.is_name ? "R[" : piece.parse_special ? "T[" : "D[") + piece.text + "]";
+  }
   return out;
 }
 
@@ -241,7 +245,29 @@ TEST(ChatTemplateProvenance, WhatAMessageSaysIsNeverTheTemplates) {
 TEST(ChatTemplateProvenance, NeighboursOfOneOriginAreOnePiece) {
   auto pieces = RenderWith("a{{ 'b' }}{% if true %}c{% endif %}{{ messages[0].role }}{{ messages[0].content }}d",
                            OneMessage("r", "c"));
-  EXPECT_EQ(Marked(pieces), "T[abc]D[rc]T[d]");
+  EXPECT_EQ(Marked(pieces), "T[abc]R[r]D[c]T[d]");
+}
+
+TEST(ChatTemplateProvenance, ARoleThatIsAWordStaysARoleThroughEveryOperation) {
+  const ChatTemplateInput input = OneMessage("user", "c");
+  const std::map<std::string, std::string> cases = {
+      {"<|{{ messages[0].role }}|>", "T[<|]R[user]T[|>]"},
+      {"{{ '<|' + messages[0]['role'] + '|>' }}", "T[<|]R[user]T[|>]"},
+      {"{{ '<|' ~ messages[0].role ~ '|>' }}", "T[<|]R[user]T[|>]"},
+      {"{{ '<|%s|>' % messages[0].role }}", "T[<|]R[user]T[|>]"},
+      {"{{ '<|{}|>'.format(messages[0].role) }}", "T[<|]R[user]T[|>]"},
+      {"{{ ['<|', messages[0].role, '|>'] | join }}", "T[<|]R[user]T[|>]"},
+      {"{{ '<|R|>' | replace('R', messages[0].role) }}", "T[<|]R[user]T[|>]"},
+      {"{% for m in messages %}{% set r = m.role %}[{{ r | upper }}]{% endfor %}", "T[[]R[USER]T[]]"},
+      {"{% macro open(r) %}<|{{ r | trim }}|>{% endmacro %}{{ open(messages[0].role) }}", "T[<|]R[user]T[|>]"},
+      {"<|{{ messages[0].content }}|>", "T[<|]D[c]T[|>]"},
+      {"{{ messages[0] | tojson }}", R"(D[{"role": "]R[user]D[", "content": "c"}])"},
+  };
+  for (const auto& [source, expected] : cases) EXPECT_EQ(Marked(RenderWith(source, input)), expected) << source;
+  for (const char* hostile : {"x<|im_end|>", "|im_end|", "user\n", "a b", "\xC3\xA9", "<s>"}) {
+    EXPECT_EQ(Marked(RenderWith("<{{ messages[0].role }}>", OneMessage(hostile, "c"))),
+              "T[<]D[" + std::string(hostile) + "]T[>]");
+  }
 }
 
 TEST(ChatTemplateProvenance, AContinuedMessageEndsWithItsOwnText) {
@@ -278,6 +304,59 @@ TEST(ChatTemplateInputs, EverySpecialTokenIsAVariableOfTheTemplates) {
             "T[<unk>]D[<unk>]T[<image>False]");
   input.template_args_json = R"({"unk_token": "mine"})";  // as in transformers an argument wins; it is data
   EXPECT_EQ(Marked(RenderWith("{{ unk_token }}", input)), "D[mine]");
+}
+
+TEST(ChatTemplateInputs, AMessageWithoutContentHasNoSuchKey) {
+  ChatTemplateInput input = OneMessage("assistant", "");
+  const std::string source =
+      "{{ 'content' in messages[0] }} {{ messages[0].content is defined }}[{{ messages[0].content }}]";
+  EXPECT_EQ(JoinText(*RenderWith(source, input)), "True True[]");
+  input.messages[0].content.reset();
+  EXPECT_EQ(JoinText(*RenderWith(source, input)), "False False[]");
+  input.continue_final_message = true;
+  EXPECT_EQ(GetField(RenderWith(source, input).status()), "continue_final_message");
+}
+
+// The order and the two names of a reasoning are those of transformers 5 (_alias_reasoning_fields).
+TEST(ChatTemplateInputs, FurtherKeysOfAMessageAreDataInTheirOrder) {
+  ChatTemplateInput input = OneMessage("assistant", "c");
+  input.messages[0].reasoning_content = "<|im_end|>";
+  input.messages[0].extra_json = R"({"z": 1, "a": {"y": "<|eot_id|>", "x": null}, "none": null})";
+  EXPECT_EQ(Marked(RenderWith("{{ messages[0] | tojson }}", input)),
+            R"(D[{"thinking": "<|im_end|>", "role": "assistant", "content": "c", "reasoning_content": "<|im_end|>", )"
+            R"("z": 1, "a": {"y": "<|eot_id|>", "x": null}}])");
+  EXPECT_EQ(Marked(RenderWith("<t>{{ messages[0].reasoning_content ~ messages[0].a.y }}</t>", input)),
+            "T[<t>]D[<|im_end|><|eot_id|>]T[</t>]");
+  for (const char* own : {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content"}) {
+    input.messages[0].extra_json = std::string("{\"") + own + "\": \"x\"}";
+    const absl::Status status = RenderWith("x", input).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(GetField(status), std::string("messages[0].extra_json.") + own);
+  }
+  for (const char* broken : {"[]", "{", "1"}) {
+    input.messages[0].extra_json = broken;
+    EXPECT_EQ(GetField(RenderWith("x", input).status()), "messages[0].extra_json") << broken;
+  }
+}
+
+TEST(ChatTemplateInputs, PartsOfAContentAreAList) {
+  ChatTemplateInput input = OneMessage("user", "");
+  input.messages[0].content.reset();
+  input.messages[0].content_parts = {"one", "two "};
+  const std::string source =
+      "{% if messages[0].content is string %}{{ messages[0].content }}{% else %}"
+      "{% for part in messages[0].content %}{% if part.type == 'text' %}<{{ part.text }}>{% endif %}{% endfor %}{% "
+      "endif %}";
+  EXPECT_EQ(Marked(RenderWith(source, input)), "T[<]D[one]T[><]D[two ]T[>]");
+  EXPECT_EQ(JoinText(*RenderWith("{{ messages | tojson }}", input)),
+            R"([{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two "}]}])");
+  // Printed as it is it would be Python's notation of a list, which no model has learnt.
+  for (const char* prints : {"{{ messages[0].content }}", "{{ 'x' ~ messages[0].content }}",
+                             "{{ messages[0].content | trim }}", "{{ messages[0].content | string }}"}) {
+    EXPECT_EQ(RenderWith(prints, input).status().code(), absl::StatusCode::kInvalidArgument) << prints;
+  }
+  input.continue_final_message = true;
+  EXPECT_EQ(JoinText(*RenderWith(source, input)), "<one><two ");
 }
 
 TEST(ChatTemplateInputs, BrokenJsonNamesItsField) {
@@ -430,7 +509,7 @@ TEST(ChatTemplateBounds, DeepNestingIsRefusedWhenParsed) {
   };
   for (const std::string& source : sources) {
     auto status = ChatTemplate::Parse(source).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source.substr(0, 40) << ": " << status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << source.substr(0, 40) << ": " << status;
   }
   // Long is not deep.
   EXPECT_EQ(JoinText(*RenderWith("{{ 0" + Times(5000, " + 1") + " }}", {})), "5000");
@@ -459,6 +538,7 @@ TEST(ChatTemplateBounds, SearchesInAClientsTextAreLinear) {
   constexpr int kBytes = 8 << 20;
   ChatTemplate::Limits limits;
   limits.output_bytes = 4 * kBytes;
+  limits.steps = 20'000'000;
   ChatTemplateInput input;
   input.messages.push_back({"user", std::string(kBytes, 'a'), {}, "", ""});
   input.messages.push_back({"user", std::string(kBytes / 2, 'a') + "b", {}, "", ""});
@@ -492,6 +572,7 @@ TEST(ChatTemplateBounds, SearchesInAClientsTextAreLinear) {
 TEST(ChatTemplateBounds, CaseAndStripAreLinearInAClientsText) {
   ChatTemplate::Limits limits;
   limits.output_bytes = 64 << 20;
+  limits.steps = 50'000'000;
   constexpr int kTimes = 1 << 22;  // squared: hours
   ChatTemplateInput input;
   input.messages.push_back({"user", Times(kTimes, "Σ"), {}, "", ""});
@@ -540,6 +621,66 @@ TEST(ChatTemplateBounds, WorkInProportionToATextOrPathIsCharged) {
   }
 }
 
+// A step is what takes some 50 ns: a text is paid for by what is done to its bytes, so that no template gets through
+// the limit with seconds of work.
+TEST(ChatTemplateBounds, WhatIsDoneToEachCharacterIsChargedByTheByte) {
+  ChatTemplate::Limits limits;
+  limits.steps = 1'000'000;
+  ChatTemplateInput input =
+      OneMessage("user", Times(50'000, "aB\xC3\xA9 "));  // 250 kB: 1 M steps are 32 looks, 8 copies made
+  for (const char* look : {"a | length", "'zz' in a", "a.find('zz')", "a.split('zz')", "a.replace('zz', '')", "a[3]",
+                           "a | tojson", "a.splitlines()", "a.partition('zz')", "a.count('zz')", "'%9s' % a"}) {
+    const std::string source =
+        "{% set a = messages[0].content %}{% for i in range(40) %}{% set x = " + std::string(look) + " %}{% endfor %}";
+    EXPECT_EQ(RenderWith(source, input, limits).status().code(), absl::StatusCode::kResourceExhausted) << look;
+  }
+  for (const char* make : {"a | lower", "a | upper", "a.title()", "a | title", "a | capitalize", "a | escape",
+                           "a | urlencode", "a.isalpha()", "a is upper", "a | wordcount", "[a] | string",
+                           "a.find('z', 1)", "a | list", "a | truncate(9)", "'%.5s' % a"}) {
+    const std::string source =
+        "{% set a = messages[0].content %}{% for i in range(10) %}{% set x = " + std::string(make) + " %}{% endfor %}";
+    EXPECT_EQ(RenderWith(source, input, limits).status().code(), absl::StatusCode::kResourceExhausted) << make;
+  }
+}
+
+// A text whose bytes come from the template and a message in turn costs more to copy than its bytes.
+TEST(ChatTemplateBounds, ManyStretchesOfATextAreCharged) {
+  ChatTemplate::Limits limits;
+  limits.steps = 1'000'000;
+  const ChatTemplateInput input = OneMessage("user", Times(100'000, "a"));
+  const std::string twined = "{% set a = messages[0].content | replace('', '-') %}{% for i in range(20) %}{% set x = ";
+  for (const char* copy : {"a ~ 'x'", "a + 'x'", "a | string", "[a] | join", "'-'.join([a])", "a.strip()"}) {
+    EXPECT_EQ(RenderWith(twined + copy + " %}{% endfor %}", input, limits).status().code(),
+              absl::StatusCode::kResourceExhausted)
+        << copy;
+  }
+}
+
+TEST(ChatTemplateBounds, ARenderIsStoppedWhereItIsAskedTo) {
+  ChatTemplateInput input = OneMessage("user", "c");
+  int asked = 0;
+  input.stop = [&] { return ++asked == 3; };
+  const std::string endless = "{% for i in range(100000) %}{{ '' }}{% endfor %}";
+  EXPECT_EQ(RenderWith(endless, input).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(asked, 3) << "no longer asked once it has stopped";
+  asked = 0;
+  EXPECT_TRUE(RenderWith("{{ messages[0].content }}", input).ok());
+  EXPECT_EQ(asked, 0) << "a short render does not ask";
+}
+
+TEST(ChatTemplateBounds, StripReadsFromBothEnds) {
+  ChatTemplateInput input = OneMessage("user", " \xC2\xA0x\xE3\x80\x80 \xFF\xE3\x80\x80\n\x80");
+  EXPECT_EQ(JoinText(*RenderWith("[{{ messages[0].content | trim }}]", input)),
+            "[x\xE3\x80\x80 \xFF\xE3\x80\x80\n\x80]");
+  input.messages[0].content = " \xC2\xA0x\xE3\x80\x80 ";
+  EXPECT_EQ(JoinText(*RenderWith("[{{ messages[0].content | trim }}]", input)), "[x]");
+  EXPECT_EQ(JoinText(*RenderWith("[{{ messages[0].content.rstrip() }}]", input)), "[ \xC2\xA0x]");
+  EXPECT_EQ(JoinText(*RenderWith("[{{ messages[0].content.lstrip() }}]", input)), "[x\xE3\x80\x80 ]");
+  input.messages[0].content = " \xE3\x80\x80";
+  EXPECT_EQ(JoinText(*RenderWith("[{{ messages[0].content.strip() }}{{ messages[0].content.rstrip() }}]", input)),
+            "[]");
+}
+
 TEST(ChatTemplateBounds, ALongSourceIsRefusedBeforeItIsParsed) {
   std::string source = Times(static_cast<int>(ChatTemplate::kMaxSourceBytes), "a");
   EXPECT_TRUE(ChatTemplate::Parse(source).ok());
@@ -572,8 +713,10 @@ TEST(ChatTemplateBounds, TooManyTemplateArgumentsAreRefusedByName) {
     return input;
   };
   EXPECT_EQ(JoinText(*RenderWith("{{ k255 }}", with(256))), "255");
-  EXPECT_EQ(RenderWith("{{ k0 }}", with(257)).status(),
-            absl::InvalidArgumentError("template_args: 257 variables, expected at most 256"));
+  const absl::Status status = RenderWith("{{ k0 }}", with(257)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "template_args: 257 variables, expected at most 256");
+  EXPECT_EQ(GetField(status), "template_args");
 }
 
 TEST(ChatTemplateBounds, IntegersAtTheEndOfTheirRangeOverflowNothing) {

@@ -45,7 +45,7 @@ TEST_F(CheckpointFolder, OpensWithoutATokenizer) {
   EXPECT_EQ(checkpoint->format, "safetensors");
   EXPECT_EQ(checkpoint->config_json, kConfig);
   EXPECT_EQ(checkpoint->generation_config_json, "");
-  EXPECT_EQ(checkpoint->chat_template, "");
+  EXPECT_TRUE(checkpoint->chat_templates.empty());
   EXPECT_EQ(checkpoint->tokenizer, nullptr);
   EXPECT_NE(checkpoint->weights->Find("model.norm.weight"), nullptr);
 }
@@ -63,12 +63,13 @@ TEST_F(CheckpointFolder, ReadsTemplateAndSpecialTokens) {
       checkpoint->special_tokens,
       (std::map<std::string, std::string>{
           {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "?"}, {"image_token", "<i>"}, {"audio", "<a>"}}));
-  EXPECT_EQ(checkpoint->chat_template, "one");
+  EXPECT_EQ(checkpoint->chat_templates.at("default"), "one");
 
   folder_.Write(
       "tokenizer_config.json",
       R"({"bos_token":null,"chat_template":[{"name":"tool_use","template":"no"},{"name":"default","template":"two"}]})");
-  EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_template, "two");
+  EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_templates.at("default"), "two");
+  EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_templates.at("tool_use"), "no");
   EXPECT_TRUE(OpenCheckpoint(folder_.path())->special_tokens.empty());
 
   folder_.Write("special_tokens_map.json", R"({"unk_token":{"content":"<unk>","special":true}})");
@@ -76,11 +77,10 @@ TEST_F(CheckpointFolder, ReadsTemplateAndSpecialTokens) {
   folder_.Write("tokenizer_config.json", R"({"added_tokens_decoder":{},"unk_token":"<own>"})");
   EXPECT_EQ(OpenCheckpoint(folder_.path())->special_tokens.at("unk_token"), "<own>");
 
-  folder_.Write("chat_template.jinja", "three");
-  EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_template, "three");
-
   folder_.Write("tokenizer_config.json", R"({"chat_template":7})");
   Expect(absl::StatusCode::kDataLoss, "chat_template is 7");
+  folder_.Write("chat_template.jinja", "three");
+  EXPECT_EQ(OpenCheckpoint(folder_.path())->chat_templates.at("default"), "three");
   folder_.Write("tokenizer_config.json", "{");
   Expect(absl::StatusCode::kDataLoss, "tokenizer_config.json");
 }

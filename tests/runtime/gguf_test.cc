@@ -491,6 +491,9 @@ TEST(GgufModel, WritesHfConfig) {
   writer.AddU32("tokenizer.ggml.mask_token_id", 4);
   writer.AddU32("tokenizer.ggml.eot_token_id", 3);
   writer.AddString("tokenizer.chat_template", "{{ 1 }}");
+  writer.AddStrings("tokenizer.chat_templates", {"tool_use", "no such"});
+  writer.AddString("tokenizer.chat_template.tool_use", "{{ 2 }}");
+  writer.AddString("tokenizer.chat_template.", "nameless");
   writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
   absl::StatusOr<GgufModel> model = Open(writer.Finish());
   ASSERT_TRUE(model.ok()) << model.status();
@@ -513,7 +516,8 @@ TEST(GgufModel, WritesHfConfig) {
   EXPECT_FALSE(config->attention_bias);
   EXPECT_EQ(model->special_tokens,
             (std::map<std::string, std::string>{{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "a"}}));
-  EXPECT_EQ(model->chat_template, "{{ 1 }}");
+  EXPECT_EQ(model->chat_templates,
+            (std::map<std::string, std::string>{{"default", "{{ 1 }}"}, {"tool_use", "{{ 2 }}"}}));
   ASSERT_TRUE(model->vocab.has_value());
   EXPECT_EQ(model->vocab->tokens.size(), 4u);
 }
@@ -558,7 +562,7 @@ TEST(GgufModel, OpensSmolLm2) {
   EXPECT_EQ(model->vocab->merges.size(), 48900u);
   EXPECT_EQ(model->special_tokens.at("bos_token"), "<|im_start|>");
   EXPECT_EQ(model->special_tokens.at("eos_token"), "<|im_end|>");
-  EXPECT_THAT(model->chat_template, HasSubstr("<|im_start|>assistant"));
+  EXPECT_THAT(model->chat_templates.at("default"), HasSubstr("<|im_start|>assistant"));
   for (const TensorInfo& info : model->weights->tensors()) {
     EXPECT_TRUE(model->weights->Read(info.name).ok()) << info.name;
   }

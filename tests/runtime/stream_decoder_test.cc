@@ -14,7 +14,8 @@ class FakeTokenizer : public Tokenizer {
  public:
   explicit FakeTokenizer(std::vector<std::string> parts, bool strips = false)
       : parts_(std::move(parts)), strips_(strips) {}
-  absl::Status Encode(std::span<const TextPiece>, std::vector<int32_t>&, std::vector<uint32_t>*) const override {
+  absl::Status Encode(std::span<const TextPiece>, std::vector<int32_t>&, std::vector<uint32_t>*,
+                      const Stop&) const override {
     return absl::UnimplementedError("not used here");
   }
   std::string_view TokenBytes(int32_t id) const override {

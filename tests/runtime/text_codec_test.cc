@@ -163,6 +163,7 @@ TEST_F(TextCodecTest, TemplateArgumentsAreData) {
   const EncodedPrompt chat = Codec()->EncodeChat(input).value();
   EXPECT_EQ(Count(chat.ids, Id(1)), 0);
   EXPECT_EQ(chat.rendered, "</s>hi");
+  input.template_args_json.clear();
   EXPECT_EQ(codec->EncodeChat(input).value().ids.front(), Id(0));
 }
 
@@ -222,7 +223,7 @@ TEST_F(TextCodecTest, AGenerationConfigOutOfRangeIsInvalidArgument) {
 
 TEST(TextCodecGguf, ASentencePieceVocabularyAddsItsBosOnceAndDropsItsSpace) {
   Checkpoint checkpoint = OpenCheckpoint(testing::SourcePath("tests/goldens/gguf/rope_linear_spm.gguf")).value();
-  checkpoint.chat_template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}";
+  checkpoint.chat_templates["default"] = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}";
   auto codec = TextCodec::Create(checkpoint).value();
   const int32_t bos = *codec->tokenizer().bos_id(), eos = *codec->tokenizer().eos_id();
   const EncodedPrompt text = codec->EncodeText("abc", {}).value();

@@ -77,6 +77,26 @@ void CheckGolden(const std::string& name) {
 TEST(Tokenizer, Llama3EqualsTheOracle) { CheckGolden("llama3"); }
 TEST(Tokenizer, Llama2EqualsTheOracle) { CheckGolden("llama2"); }
 
+// The borders that transformers' sanitize_control_tokens puts around a special token of a message.
+TEST(Tokenizer, MarksOfAMessageAreTextWithBordersAndARoleMayCompleteOne) {
+  std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers;
+  int compared = 0;
+  for (const Json& prompt : ReadJson(SourcePath("tests/goldens/tokenizer/marks.json"))) {
+    const std::string name = prompt["tokenizer"];
+    if (!FileExists(SharedPath("data/tokenizers/" + name + "/tokenizer.json"))) {
+      GTEST_SKIP() << "data: the tokenizer of " << name << " is absent";
+    }
+    if (tokenizers[name] == nullptr) tokenizers[name] = *LoadTokenizer(SharedPath("data/tokenizers/" + name));
+    TextPieces pieces;
+    for (const Json& piece : prompt["pieces"]) {
+      pieces.push_back({piece[1], piece[0] != "D", piece[0] == "R", piece[0] == "D"});
+    }
+    EXPECT_EQ(Encode(*tokenizers[name], pieces), prompt["ids"].get<std::vector<int32_t>>()) << prompt["pieces"];
+    ++compared;
+  }
+  EXPECT_GT(compared, 180);
+}
+
 TEST(Tokenizer, EveryOptionOfTokenizerJsonEqualsTheOracle) {
   const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/small.json"));
   ASSERT_GT(golden.size(), 30u);
@@ -113,6 +133,27 @@ TEST(Tokenizer, SpecialTokensAreFoundWithinOneTrustedStretchOnly) {
   EXPECT_EQ(Encode(*tokenizer, {{"<", false}, {"s>", true}}).size(), 3u);
   EXPECT_EQ(Encode(*tokenizer, {{"a", true}, {"b", false}}), std::vector<int32_t>{94})
       << "merges cross the borders of pieces";
+}
+
+TEST(Tokenizer, ANameMayCompleteASpecialTokenAndIsNoneByItself) {
+  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), "");
+  const auto name = [](const char* text) { return TextPiece{text, true, true}; };
+  EXPECT_EQ(Encode(*tokenizer, {{"<", true}, name("s"), {">", true}}), std::vector<int32_t>{96});
+  EXPECT_EQ(Encode(*tokenizer, {{"<", true}, name("s>")}), std::vector<int32_t>{96});
+  EXPECT_EQ(Encode(*tokenizer, {name("<s>")}).size(), 3u);
+  EXPECT_EQ(Encode(*tokenizer, {name("<s"), name(">")}).size(), 3u);
+  EXPECT_EQ(Encode(*tokenizer, {{"<", false}, name("s"), {">", true}}).size(), 3u);
+}
+
+TEST(Tokenizer, ASpecialTokenOfAMessageHasBordersThatNoMergeCrosses) {
+  Json json = SmallJson();
+  json["added_tokens"] = {{{"id", 96}, {"content", "b"}, {"special", true}, {"lstrip", true}, {"rstrip", true}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), "");
+  const int32_t a = 'a' - 0x21, b = 'b' - 0x21;
+  EXPECT_EQ(Encode(*tokenizer, {{"ab", false}}), std::vector<int32_t>{94});
+  EXPECT_EQ(Encode(*tokenizer, {{"ab", false, false, true}}), (std::vector<int32_t>{a, b}));
+  EXPECT_EQ(Encode(*tokenizer, {{"a b a", false, false, true}}), (std::vector<int32_t>{a, 95, b, 95, a}));
+  EXPECT_EQ(Encode(*tokenizer, {{"a", false, false, true}, {"b", true}}), (std::vector<int32_t>{a, 96}));
 }
 
 TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {

@@ -100,7 +100,8 @@ class FakeTokenizer : public Tokenizer {
   explicit FakeTokenizer(int32_t vocab) : vocab_(vocab) {
     for (int i = 0; i < 26; ++i) letters_.push_back(std::string(1, static_cast<char>('a' + i)));
   }
-  absl::Status Encode(std::span<const TextPiece>, std::vector<int32_t>&, std::vector<uint32_t>*) const override {
+  absl::Status Encode(std::span<const TextPiece>, std::vector<int32_t>&, std::vector<uint32_t>*,
+                      const Stop&) const override {
     return absl::UnimplementedError("fake");
   }
   std::string_view TokenBytes(int32_t id) const override { return letters_[static_cast<size_t>(id % 26)]; }

@@ -1,5 +1,7 @@
 #include "server/convert.h"
 
+#include <cmath>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -61,6 +63,55 @@ TEST(FillModelTest, TheContextIsWhatTheKvCacheCanHold) {
   info.limits->kv_blocks = 1000;
   FillModel(info, proto);
   EXPECT_EQ(proto.max_context(), 8192u);
+}
+
+v1::Chat ChatOf(v1::ChatMessage message) {
+  v1::Chat chat;
+  *chat.add_messages() = std::move(message);
+  return chat;
+}
+
+TEST(ParseChatTest, AContentThatIsNotSetIsNoContent) {
+  v1::ChatMessage message;
+  message.set_role("assistant");
+  EXPECT_FALSE(ParseChat(ChatOf(message), "chat")->messages[0].content.has_value());
+  message.set_content("");
+  EXPECT_EQ(ParseChat(ChatOf(message), "chat")->messages[0].content, "");
+}
+
+TEST(ParseChatTest, WhatAMessageSaysBesideItsContentIsKept) {
+  v1::ChatMessage message;
+  message.set_role("assistant");
+  message.set_reasoning_content("hm");
+  message.set_extra_json(R"({"b": 1, "a": 2})");
+  message.add_content_parts()->set_text("x");
+  message.add_content_parts()->set_type("text");
+  v1::Chat chat = ChatOf(message);
+  chat.set_template_name("rag");
+  const ChatTemplateInput input = ParseChat(chat, "chat").value();
+  EXPECT_EQ(input.template_name, "rag");
+  EXPECT_EQ(input.messages[0].reasoning_content, "hm");
+  EXPECT_EQ(input.messages[0].extra_json, R"({"b": 1, "a": 2})");
+  EXPECT_THAT(input.messages[0].content_parts, ::testing::ElementsAre("x", ""));
+}
+
+TEST(ParseChatTest, EachFieldIsRefusedAtItsPath) {
+  const auto refused = [](const v1::Chat& chat) {
+    const absl::Status status = ParseChat(chat, "chat").status();
+    EXPECT_EQ(GetReason(status), "FIELD_INVALID") << status;
+    return GetField(status);
+  };
+  v1::ChatMessage message;
+  EXPECT_EQ(refused(ChatOf(message)), "chat.messages[0].role");
+  message.set_role("user");
+  message.add_content_parts()->set_type("image_url");
+  EXPECT_EQ(refused(ChatOf(message)), "chat.messages[0].content_parts[0].type");
+  message.set_content("x");
+  EXPECT_EQ(refused(ChatOf(message)), "chat.messages[0].content_parts");
+  message.clear_content_parts();
+  v1::Chat chat = ChatOf(message);
+  (*chat.mutable_template_args()->mutable_fields())["n"].set_number_value(std::nan(""));
+  EXPECT_EQ(refused(chat), "chat.template_args.n");
 }
 
 TEST(AtInputTest, ABadTextHasThePathOfItsField) {

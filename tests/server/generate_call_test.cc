@@ -102,6 +102,22 @@ TEST_F(CodecQueueTest, AClientThatLeavesLongBeforeItsDeadlineCancels) {
   ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
 }
 
+// The template of the tiny model loops over the messages: it has enough to do to hear of the cancel while it runs.
+TEST_F(CodecQueueTest, AClientThatLeavesStopsTheTemplateThatRuns) {
+  v1::GenerateRequest request;
+  v1::Chat& chat = *request.mutable_chat();
+  for (int i = 0; i < 20'000; ++i) {
+    v1::ChatMessage& message = *chat.add_messages();
+    message.set_role("user");
+    message.set_content("x");
+  }
+  auto call = std::make_shared<GenerateCall>(deps_, writer_, request.options(), Now(), std::nullopt);
+  call->Start(request);
+  release_.Set();  // from now on it runs, or is about to
+  call->GiveUp();
+  ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
+}
+
 TEST_F(CodecQueueTest, AFullQueueRefuses) {
   ASSERT_TRUE(pool_.Post([] {}));
   Start(std::nullopt);
