@@ -302,17 +302,15 @@ void Connection::CutOff(Cut cut, TimePoint now) {
 }
 
 void Connection::EndStream(uint32_t stream, StreamReset why, TimePoint now) {
-  const std::string code = RstStreamFrame(stream, kCancel);
-  ToServer(AsBytes(code));
-  if (guard_.Forget(stream)) {
-    Inject(RstStreamFrame(stream, kEnhanceYourCalm));
-  } else {
-    Inject(TrailersOnlyFrame(stream, kGrpcResourceExhausted, MessageOf(why)) + RstStreamFrame(stream, kNoError));
-  }
+  const bool answered = guard_.Forget(stream);
   ++stats_.streams_reset[static_cast<size_t>(why)];
   note_ = absl::StrCat("ended a call of ", DescribePeer(origin_.address), ": ", ToAbsl(Name(why)));
   idle_since_ = now;
   Account();
+  const std::string code = RstStreamFrame(stream, kCancel);
+  ToServer(AsBytes(code));
+  if (answered) return Inject(RstStreamFrame(stream, kEnhanceYourCalm));
+  Inject(TrailersOnlyFrame(stream, kGrpcResourceExhausted, MessageOf(why)) + RstStreamFrame(stream, kNoError));
 }
 
 void Connection::Tick(TimePoint now) {
