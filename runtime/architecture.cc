@@ -11,9 +11,11 @@ absl::StatusOr<std::string> ReadArchitecture(std::string_view config_json) {
     if (names->is_array() && !names->empty() && names->front().is_string()) return names->front().get<std::string>();
   } else if (const Json* type = FindMember(config, "model_type"); type != nullptr && *type == "llama") {
     return std::string("LlamaForCausalLM");
+  } else if (type != nullptr && *type == "mistral") {
+    return std::string("MistralForCausalLM");
   }
   return absl::InvalidArgumentError(
-      "config.json: neither \"architectures\" with a name in it nor model_type \"llama\"");
+      "config.json: neither \"architectures\" with a name in it nor model_type \"llama\" or \"mistral\"");
 }
 
 }  // namespace quantd

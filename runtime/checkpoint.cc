@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -14,6 +16,7 @@
 #include "runtime/gguf_checkpoint.h"
 #include "runtime/json.h"
 #include "runtime/safetensors.h"
+#include "runtime/unsupported_checkpoint.h"
 
 namespace quantd {
 namespace {
@@ -52,12 +55,14 @@ std::string Revision(const Checkpoint& checkpoint) {
 
 absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
   QD_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> source, OpenFile(path));
+  if (!StartsAsGguf(*source)) return NotGguf(path);
   QD_ASSIGN_OR_RETURN(GgufModel model, OpenGguf(std::move(source)));
   Checkpoint checkpoint;
   checkpoint.format = "gguf";
   checkpoint.weights = std::move(model.weights);
   checkpoint.config_json = std::move(model.config_json);
   checkpoint.chat_templates = std::move(model.chat_templates);
+  checkpoint.generation_config_json = std::move(model.generation_config_json);
   checkpoint.special_tokens = std::move(model.special_tokens);
   if (model.vocab.has_value()) {
     absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = MakeGgufTokenizer(*std::move(model.vocab));
@@ -88,21 +93,6 @@ absl::Status RefuseQuantized(const std::string& folder, const Json& config) {
     }
   }
   return absl::OkStatus();
-}
-
-// What a folder without safetensors holds instead.
-absl::Status NoWeights(const std::string& folder) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string extension = it->path().extension();
-    if (extension != ".bin" && extension != ".pt" && extension != ".pth" && extension != ".ckpt") continue;
-    return absl::UnimplementedError(
-        absl::StrCat(folder, ": ", it->path().filename().string(),
-                     " is a pickle, which is never read; convert it with transformers: ",
-                     "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"));
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(folder, ": neither model.safetensors nor model.safetensors.index.json is there"));
 }
 
 // Adds what transformers 5 takes for named special tokens (PreTrainedTokenizerBase.__init__): members that end in
@@ -157,14 +147,51 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Checkpoint> OpenFolder(const std::string& folder) {
+// The weights of a folder that has none.
+class AssumedStore : public WeightStore {
+ public:
+  explicit AssumedStore(QuantScheme scheme) : scheme_(scheme) {
+    Warn(absl::StrCat("there are no weights: planned for what config.json says, in ", Name(scheme)));
+  }
+  std::optional<QuantScheme> assumed() const override { return scheme_; }
+
+ private:
+  absl::StatusOr<QuantizedMatrix> ReadItem(const TensorInfo&) const override {
+    return absl::FailedPreconditionError("there are no weights");
+  }
+  QuantScheme scheme_;
+};
+
+// The number format that config.json names: "bfloat16" or "torch.bfloat16".
+QuantScheme FormatOf(const Json& config) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const Json* value = FindMember(config, key);
+    if (value == nullptr || !value->is_string()) continue;
+    const std::string_view name = value->get_ref<const std::string&>();
+    if (name.ends_with("float32")) return {.weight = WeightFormat::kF32};
+    if (name.ends_with("float16") && !name.ends_with("bfloat16")) return {.weight = WeightFormat::kF16};
+  }
+  return {.weight = WeightFormat::kBF16};
+}
+
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenWeights(const std::string& folder, const Json& config,
+                                                         WeightFiles files) {
+  absl::StatusOr<std::unique_ptr<WeightStore>> weights = OpenSafetensorsFolder(folder);
+  if (!absl::IsNotFound(weights.status())) return weights;
+  // Pickles and weights of other names are there and not read: that is no folder without weights.
+  if (files == WeightFiles::kOptional && HasNoWeights(folder)) return std::make_unique<AssumedStore>(FormatOf(config));
+  std::error_code error;
+  const bool index = std::filesystem::exists(folder + "/model.safetensors.index.json", error);
+  return index ? absl::DataLossError(weights.status().message()) : NoWeights(folder);
+}
+
+absl::StatusOr<Checkpoint> OpenFolder(const std::string& folder, WeightFiles files) {
   Checkpoint checkpoint;
   checkpoint.format = "safetensors";
   const std::string config_path = folder + "/config.json";
   absl::StatusOr<std::string> config_text = ReadFile(config_path, kMaxConfigBytes);
-  if (absl::IsNotFound(config_text.status())) {
-    return absl::InvalidArgumentError(absl::StrCat(folder, ": has no config.json, so it is no checkpoint"));
-  }
+  QD_RETURN_IF_ERROR(RefusePipeline(folder));
+  if (absl::IsNotFound(config_text.status())) return NoConfig(folder);
   QD_RETURN_IF_ERROR(config_text.status());
   QD_ASSIGN_OR_RETURN(const Json config, ParseJson(*config_text, config_path));
   if (!config.is_object()) return absl::DataLossError(absl::StrCat(config_path, ": is no object"));
@@ -173,24 +200,18 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& folder) {
   QD_ASSIGN_OR_RETURN(checkpoint.generation_config_json,
                       ReadFileIfPresent(folder + "/generation_config.json", kMaxConfigBytes));
 
-  absl::StatusOr<std::unique_ptr<WeightStore>> weights = OpenSafetensorsFolder(folder);
-  if (absl::IsNotFound(weights.status())) return NoWeights(folder);
-  QD_RETURN_IF_ERROR(weights.status());
-  checkpoint.weights = *std::move(weights);
+  QD_ASSIGN_OR_RETURN(checkpoint.weights, OpenWeights(folder, config, files));
   QD_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
   return checkpoint;
 }
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path) {
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path, WeightFiles weights) {
   struct stat status;
-  if (stat(path.c_str(), &status) != 0) {
-    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    if (errno == EACCES) return absl::PermissionDeniedError(message);
-    return absl::NotFoundError(message);
-  }
-  QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, S_ISDIR(status.st_mode) ? OpenFolder(path) : OpenGgufCheckpoint(path));
+  if (stat(path.c_str(), &status) != 0) return NoSuchCheckpoint(path, errno);
+  QD_ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                      S_ISDIR(status.st_mode) ? OpenFolder(path, weights) : OpenGgufCheckpoint(path));
   checkpoint.path = path;
   checkpoint.revision = Revision(checkpoint);
   return checkpoint;

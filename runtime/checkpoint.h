@@ -1,6 +1,7 @@
 // A checkpoint on disk: a GGUF file, or a folder as Hugging Face lays it out.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,9 +25,13 @@ struct Checkpoint {
   std::string revision;                               // hex hash of config and tensor headers
 };
 
+// kOptional: a folder without weights opens too, with a store that assumes them to be as config.json says, of its dtype
+// (bf16 where it says none). Such a checkpoint can be planned, not loaded.
+enum class WeightFiles : uint8_t { kRequired, kOptional };
+
 // NotFound: no such path. InvalidArgument: not a checkpoint. PermissionDenied. DataLoss: a file is corrupt (file,
 // place, found, expected). Unimplemented: an architecture, tensor type, quantization or pickle that is not supported
 // (named).
-absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path);
+absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path, WeightFiles weights = WeightFiles::kRequired);
 
 }  // namespace quantd

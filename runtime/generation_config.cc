@@ -13,7 +13,7 @@ namespace quantd {
 namespace {
 
 constexpr JsonLimits kLimits = {.bytes = 4 << 20, .depth = 32};
-constexpr char kFile[] = "generation_config.json";
+constexpr char kOwnFile[] = "generation_config.json", kModelFile[] = "config.json";
 constexpr size_t kMostEos = 1024, kMostSuppressed = 16384;
 
 // What a key that is not built would do.
@@ -106,33 +106,30 @@ constexpr std::string_view kReadKeys[] = {"do_sample",
                                           "min_new_tokens",
                                           "min_length"};
 
-bool DoesNothing(const Json& value, double neutral) {
-  if (value.is_null() || (value.is_boolean() && !value.get<bool>())) return true;
-  if (value.is_number()) return value.get<double>() == neutral;
-  return (value.is_array() || value.is_object() || value.is_string()) &&
-         (value.empty() || (value.is_string() && value.get_ref<const std::string&>().empty()));
-}
-
-void WarnOfOtherKeys(const Json& json, bool samples, std::vector<std::string>& warnings) {
+void WarnOfOtherKeys(const Json& json, std::string_view file, bool samples, std::vector<std::string>& warnings) {
   for (const auto& [key, value] : json.items()) {
     if (std::ranges::find(kReadKeys, std::string_view(key)) != std::end(kReadKeys)) continue;
     const auto known = std::ranges::find(kOtherKeys, std::string_view(key), &OtherKey::name);
     if (known == std::end(kOtherKeys)) {
-      warnings.push_back(absl::StrCat(kFile, ": unknown key \"", Printable(key), "\", ignored as by transformers"));
+      if (file != kOwnFile) continue;  // the rest of a config.json is the model's
+      warnings.push_back(
+          absl::StrCat(ToAbsl(file), ": unknown key \"", Printable(key), "\", ignored as by transformers"));
     } else if (known->effect == Effect::kOutput || (known->effect == Effect::kSampling && samples)) {
-      if (DoesNothing(value, known->neutral)) continue;
-      warnings.push_back(absl::StrCat(kFile, ": ", key, " ", Excerpt(value), " is not supported and has no effect"));
+      if (HasNoEffect(value, known->neutral)) continue;
+      warnings.push_back(
+          absl::StrCat(ToAbsl(file), ": ", key, " ", Excerpt(value), " is not supported and has no effect"));
     }
   }
 }
 
 // transformers warns of the same.
-void WarnOfSamplingKeys(const Json& json, std::vector<std::string>& warnings) {
+void WarnOfSamplingKeys(const Json& json, std::string_view file, std::vector<std::string>& warnings) {
   constexpr std::pair<const char*, double> kKeys[] = {{"temperature", 1}, {"top_k", 50}, {"top_p", 1}, {"min_p", 0}};
   for (const auto& [key, neutral] : kKeys) {
     const Json* value = FindMember(json, key);
-    if (value == nullptr || DoesNothing(*value, neutral)) continue;
-    warnings.push_back(absl::StrCat(kFile, ": ", key, " ", Excerpt(*value), " has no effect without do_sample true"));
+    if (value == nullptr || HasNoEffect(*value, neutral)) continue;
+    warnings.push_back(
+        absl::StrCat(ToAbsl(file), ": ", key, " ", Excerpt(*value), " has no effect without do_sample true"));
   }
 }
 
@@ -143,12 +140,12 @@ std::vector<int32_t> SortedIds(std::vector<int32_t> ids) {
 }
 
 // NoBadWordsLogitsProcessor: a word of one token is never chosen, unless it ends the output.
-absl::Status ReadBadWords(const Json& json, int64_t vocab_size, GenerationDefaults& defaults) {
+absl::Status ReadBadWords(const Json& json, const std::string& file, int64_t vocab_size, GenerationDefaults& defaults) {
   const Json* words = FindMember(json, "bad_words_ids");
   if (words == nullptr) return absl::OkStatus();
   const auto wrong = [&](const Json& value) {
     return absl::InvalidArgumentError(
-        absl::StrCat(kFile, ": bad_words_ids holds ", Excerpt(value), ", expected lists of token ids"));
+        absl::StrCat(file, ": bad_words_ids holds ", Excerpt(value), ", expected lists of token ids"));
   };
   if (!words->is_array() || words->size() > kMostSuppressed) return wrong(*words);
   int64_t longer = 0;
@@ -164,13 +161,14 @@ absl::Status ReadBadWords(const Json& json, int64_t vocab_size, GenerationDefaul
       single.push_back(*AsInt(word.front()));
     }
   }
-  for (const int32_t id : IdsOfVocabulary(single, vocab_size, "bad_words_ids", defaults.warnings)) {
+  for (const int32_t id :
+       IdsOfVocabulary(single, vocab_size, absl::StrCat(file, ": bad_words_ids"), defaults.warnings)) {
     if (std::ranges::find(defaults.eos_token_ids, id) == defaults.eos_token_ids.end()) {
       defaults.suppress_tokens.push_back(id);
     }
   }
   if (longer > 0) {
-    defaults.warnings.push_back(absl::StrCat(kFile, ": ", longer,
+    defaults.warnings.push_back(absl::StrCat(file, ": ", longer,
                                              " of bad_words_ids have several tokens, which is not supported and has "
                                              "no effect"));
   }
@@ -187,7 +185,7 @@ void ReadSampling(const Json& json, JsonMembers& members, GenerationDefaults& de
     defaults.top_p = members.Float("top_p", 1, 0, 1, /*above_min=*/true);
     defaults.min_p = members.Float("min_p", 0, 0, 1);
   } else {
-    WarnOfSamplingKeys(json, defaults.warnings);
+    WarnOfSamplingKeys(json, members.name(), defaults.warnings);
   }
   // Bounds that no use comes near; a request has narrower ones.
   defaults.repetition_penalty = members.Float("repetition_penalty", 1, 0, 100, /*above_min=*/true);
@@ -201,7 +199,40 @@ std::optional<int64_t> Length(JsonMembers& members, const char* key, int64_t min
   return members.Int(key, min, min, std::numeric_limits<int64_t>::max());
 }
 
+absl::StatusOr<GenerationDefaults> Read(std::string_view text, const std::string& file, int64_t vocab_size) {
+  GenerationDefaults defaults;
+  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, file, kLimits));
+  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(file, ": is no object"));
+  JsonMembers members(json, file);
+  ReadSampling(json, members, defaults);
+  const auto ids = [&](const char* key, size_t most) {
+    return IdsOfVocabulary(members.Ids(key, most), vocab_size, absl::StrCat(file, ": ", key), defaults.warnings);
+  };
+  if (file == kOwnFile) defaults.eos_token_ids = ids("eos_token_id", kMostEos);  // the model has those of config.json
+  defaults.suppress_tokens = ids("suppress_tokens", kMostSuppressed);
+  defaults.begin_suppress_tokens = SortedIds(ids("begin_suppress_tokens", kMostSuppressed));
+  defaults.max_new_tokens = Length(members, "max_new_tokens", 1);
+  defaults.max_length = Length(members, "max_length", 1);
+  defaults.min_new_tokens = Length(members, "min_new_tokens", 0);
+  defaults.min_length = Length(members, "min_length", 0);
+  QD_RETURN_IF_ERROR(members.status());
+  // transformers 4 wrote its default there, and took it for none.
+  if (file == kModelFile && defaults.max_length == 20) defaults.max_length.reset();
+  QD_RETURN_IF_ERROR(ReadBadWords(json, file, vocab_size, defaults));
+  defaults.suppress_tokens = SortedIds(std::move(defaults.suppress_tokens));
+  if (std::ssize(defaults.suppress_tokens) >= vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(file, ": suppress_tokens leaves no token of the vocabulary"));
+  }
+  WarnOfOtherKeys(json, file, json.value("do_sample", false), defaults.warnings);
+  return defaults;
+}
+
 }  // namespace
+
+bool IsGenerationKey(std::string_view key) {
+  return std::ranges::find(kReadKeys, key) != std::end(kReadKeys) ||
+         std::ranges::find(kOtherKeys, key, &OtherKey::name) != std::end(kOtherKeys);
+}
 
 std::vector<int32_t> IdsOfVocabulary(const std::vector<int64_t>& ids, int64_t vocab_size, std::string_view what,
                                      std::vector<std::string>& warnings) {
@@ -223,30 +254,11 @@ std::vector<int32_t> IdsOfVocabulary(const std::vector<int64_t>& ids, int64_t vo
 }
 
 absl::StatusOr<GenerationDefaults> ParseGenerationConfig(std::string_view generation_config_json, int64_t vocab_size) {
-  GenerationDefaults defaults;
-  if (generation_config_json.empty()) return defaults;
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(generation_config_json, kFile, kLimits));
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(kFile, ": is no object"));
-  JsonMembers members(json, kFile);
-  ReadSampling(json, members, defaults);
-  const auto ids = [&](const char* key, size_t most) {
-    return IdsOfVocabulary(members.Ids(key, most), vocab_size, absl::StrCat(kFile, ": ", key), defaults.warnings);
-  };
-  defaults.eos_token_ids = ids("eos_token_id", kMostEos);
-  defaults.suppress_tokens = ids("suppress_tokens", kMostSuppressed);
-  defaults.begin_suppress_tokens = SortedIds(ids("begin_suppress_tokens", kMostSuppressed));
-  defaults.max_new_tokens = Length(members, "max_new_tokens", 1);
-  defaults.max_length = Length(members, "max_length", 1);
-  defaults.min_new_tokens = Length(members, "min_new_tokens", 0);
-  defaults.min_length = Length(members, "min_length", 0);
-  QD_RETURN_IF_ERROR(members.status());
-  QD_RETURN_IF_ERROR(ReadBadWords(json, vocab_size, defaults));
-  defaults.suppress_tokens = SortedIds(std::move(defaults.suppress_tokens));
-  if (std::ssize(defaults.suppress_tokens) >= vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(kFile, ": suppress_tokens leaves no token of the vocabulary"));
-  }
-  WarnOfOtherKeys(json, FindMember(json, "do_sample") != nullptr && json["do_sample"] == true, defaults.warnings);
-  return defaults;
+  return Read(generation_config_json, kOwnFile, vocab_size);
+}
+
+absl::StatusOr<GenerationDefaults> ParseGenerationKeys(std::string_view config_json, int64_t vocab_size) {
+  return Read(config_json, kModelFile, vocab_size);
 }
 
 }  // namespace quantd

@@ -14,7 +14,7 @@ namespace quantd {
 
 // As transformers' generate(): do_sample false or absent means greedy (temperature 0) whatever temperature, top_k,
 // top_p and min_p say; with do_sample true, those that the file lacks are GenerationConfig's (temperature 1, top_k 50,
-// top_p 1). Everything else counts for greedy choices too. An empty text gives the values below.
+// top_p 1). Everything else counts for greedy choices too.
 struct GenerationDefaults {
   bool says_do_sample = false;  // the file decides between greedy and sampling, either way
   float temperature = 0.0f, top_p = 1.0f, min_p = 0.0f;
@@ -31,9 +31,14 @@ struct GenerationDefaults {
   std::vector<std::string> warnings;                  // keys that do not do what they say, by name
 };
 
-// DataLoss: no JSON. InvalidArgument: a value out of range or of another kind (names the key). Ids outside the
-// vocabulary of `vocab_size`, and keys that change the output and are not built, are warnings.
+// Of generation_config.json. DataLoss: no JSON. InvalidArgument: a value out of range or of another kind (names the
+// key). Ids outside the vocabulary of `vocab_size`, and keys that change the output and are not built, are warnings.
 absl::StatusOr<GenerationDefaults> ParseGenerationConfig(std::string_view generation_config_json, int64_t vocab_size);
+// The same of a config.json, where a folder without generation_config.json says it.
+absl::StatusOr<GenerationDefaults> ParseGenerationKeys(std::string_view config_json, int64_t vocab_size);
+
+// Whether transformers knows `key` as one of a GenerationConfig.
+bool IsGenerationKey(std::string_view key);
 
 // The ids of `ids` below `vocab_size`, in order. A warning names `what` and the others.
 std::vector<int32_t> IdsOfVocabulary(const std::vector<int64_t>& ids, int64_t vocab_size, std::string_view what,

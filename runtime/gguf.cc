@@ -17,7 +17,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are read as they lie in the file");
 
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kOldestVersion = 2, kNewestVersion = 3;  // one layout; version 1 has other integers
 constexpr uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 16;
 constexpr uint64_t kMaxKeyBytes = 1 << 16, kMaxStringBytes = 16 << 20;
 constexpr uint64_t kMaxTensorNameBytes = 64;             // GGML_MAX_NAME
@@ -184,17 +184,17 @@ class Parser {
 
  private:
   absl::Status ReadPreamble() {
-    char magic[4] = {};
-    if (source_.size() < 4 || !cursor_.Bytes(magic, 4).ok() || std::memcmp(magic, "GGUF", 4) != 0) {
+    uint32_t magic = 0;
+    if (!StartsAsGguf(source_) || !cursor_.Bytes(&magic, 4).ok()) {
       return absl::InvalidArgumentError("is no GGUF file (does not start with \"GGUF\")");
     }
     QD_ASSIGN_OR_RETURN(const uint32_t version, cursor_.Number<uint32_t>());
     if (version == 0) return cursor_.Error("version 0");
-    if (version != kVersion) {
+    if (version < kOldestVersion || version > kNewestVersion) {
       if ((version & 0xffff) == 0)
         return absl::UnimplementedError("is a big-endian GGUF file, only little endian is supported");
       return absl::UnimplementedError(
-          absl::StrCat("is GGUF version ", version, ", only version ", kVersion, " is supported"));
+          absl::StrCat("is GGUF version ", version, ", supported are ", kOldestVersion, " and ", kNewestVersion));
     }
     QD_ASSIGN_OR_RETURN(tensors_, cursor_.Number<uint64_t>());
     QD_ASSIGN_OR_RETURN(keys_, cursor_.Number<uint64_t>());
@@ -383,6 +383,11 @@ class Parser {
 };
 
 }  // namespace
+
+bool StartsAsGguf(const ByteSource& source) {
+  char magic[4] = {};
+  return source.size() >= 4 && source.Read(0, magic, 4).ok() && std::memcmp(magic, "GGUF", 4) == 0;
+}
 
 absl::StatusOr<GgufFile> ParseGguf(const ByteSource& source) {
   absl::StatusOr<GgufFile> file = Parser(source).Parse();

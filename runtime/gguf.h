@@ -1,4 +1,4 @@
-// The GGUF container, version 3, little endian: metadata, a table of tensors, their bytes.
+// The GGUF container, versions 2 and 3, little endian: metadata, a table of tensors, their bytes.
 // Layout and limits as ggml (docs/gguf.md, src/gguf.cpp) has them.
 #pragma once
 
@@ -37,8 +37,11 @@ struct GgufFile {
 };
 
 // InvalidArgument: no GGUF file. DataLoss: what is wrong, at which key, tensor or byte. Unimplemented: another version,
-// big endian, or a tensor of a type that is known and not supported (named).
+// big endian (which version 3 added), or a tensor of a type that is known and not supported (named).
 absl::StatusOr<GgufFile> ParseGguf(const ByteSource& source);
+
+// Whether `source` begins as every GGUF file does.
+bool StartsAsGguf(const ByteSource& source);
 
 // "bool", "integer", "float", "string", "array of strings", … for messages.
 std::string_view KindName(const GgufValue& value);

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/json.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -38,8 +39,13 @@ class Metadata {
     const std::string* value = Find<std::string>(key, "string");
     return value == nullptr ? std::string(fallback) : *value;
   }
+  // One number, or one for each layer where they are all the same.
   std::optional<int64_t> Int(std::string_view key, int64_t min, int64_t max) {
-    const int64_t* value = Find<int64_t>(key, "integer");
+    const auto* each = Peek<std::vector<int64_t>>(key);
+    const bool alike =
+        each != nullptr && !each->empty() && std::ranges::count(*each, each->front()) == std::ssize(*each);
+    if (each != nullptr && !alike) Fail(absl::StrCat(ToAbsl(key), " differs between layers, which is not supported"));
+    const int64_t* value = alike ? &each->front() : each != nullptr ? nullptr : Find<int64_t>(key, "integer");
     if (value == nullptr) return std::nullopt;
     if (*value < min || *value > max) {
       Fail(absl::StrCat(ToAbsl(key), " is ", *value, ", expected ", min, " to ", max));
@@ -52,6 +58,7 @@ class Metadata {
     return Int(key, min, max).value_or(min);
   }
   std::optional<double> Float(std::string_view key) {
+    if (const int64_t* whole = Peek<int64_t>(key)) return static_cast<double>(*whole);
     const double* value = Find<double>(key, "float");
     if (value == nullptr) return std::nullopt;
     // In JSON it would become null, and null the default.
@@ -69,8 +76,15 @@ class Metadata {
   void Fail(std::string_view what) {
     if (status_.ok()) status_ = absl::DataLossError(ToAbsl(what));
   }
+  const std::map<std::string, GgufValue, std::less<>>& values() const { return values_; }
 
  private:
+  template <typename T>
+  const T* Peek(std::string_view key) const {
+    const auto it = values_.find(key);
+    return it == values_.end() ? nullptr : std::get_if<T>(&it->second.value);
+  }
+
   const std::map<std::string, GgufValue, std::less<>>& values_;
   absl::Status status_;
 };
@@ -123,6 +137,11 @@ std::optional<HfTensor> Translate(std::string_view name, int64_t layers, const H
   return std::nullopt;
 }
 
+// What old conversions keep of the rotation, which is computed here and in llama.cpp: "blk.0.attn_rot_embd".
+bool IsRotationTable(std::string_view name) {
+  return name.starts_with("blk.") && name.find(".attn_rot_embd") != std::string_view::npos;
+}
+
 // llama.cpp's converter (LlamaModel.permute) views the rows of a head as [2, D/2] and stores them as [D/2, 2], so that
 // the two values that rotate together are neighbours. This is the row in HF's order of row `row` in the file.
 int64_t UnpermutedRow(int64_t row, int64_t head_rows) {
@@ -151,11 +170,13 @@ class GgufStore : public WeightStore {
                       .shape = tensor.shape,
                       .scheme = SchemeOf(tensor.type),
                       .file_bytes = tensor.bytes,
-                      .item = items_.size()});
+                      .item = items_.size(),
+                      .unsupported = {}});
     items_.push_back({tensor, hf.permuted_heads});
     return absl::OkStatus();
   }
   using WeightStore::Finish;
+  using WeightStore::Warn;
 
  private:
   struct Item {
@@ -204,20 +225,108 @@ class GgufStore : public WeightStore {
 };
 
 absl::Status CheckArchitecture(Metadata& metadata) {
+  // Only the first part of a split file says what the model is.
+  if (metadata.Int("split.count", 0, 65536).value_or(1) > 1) {
+    return absl::UnimplementedError("is one part of a split GGUF; join the parts with llama-gguf-split --merge");
+  }
   const std::string architecture = metadata.String("general.architecture");
   QD_RETURN_IF_ERROR(metadata.status());
   if (architecture.empty()) return absl::DataLossError("general.architecture is missing");
   if (architecture != "llama") {
-    return absl::UnimplementedError(absl::StrCat("architecture \"", architecture, "\" is not supported (llama)"));
-  }
-  if (metadata.Int("split.count", 0, 65536).value_or(1) > 1) {
-    return absl::UnimplementedError("is one part of a split GGUF; join the parts with llama-gguf-split --merge");
+    // Those of gguf-py (constants.py) and of ComfyUI-GGUF that make pictures and films.
+    constexpr std::string_view kDiffusion[] = {"flux",    "sd1",   "sd3",     "sdxl", "aura", "cogvideox",  "cosmos",
+                                               "hidream", "hyvid", "lumina2", "ltxv", "pig",  "qwen_image", "wan"};
+    const bool pictures = std::ranges::find(kDiffusion, architecture) != std::end(kDiffusion);
+    return absl::UnimplementedError(
+        absl::StrCat("architecture \"", Printable(architecture), "\" is ",
+                     pictures ? "a diffusion model, which is not built yet" : "not supported (llama)"));
   }
   if (metadata.Int("llama.expert_count", 0, 65536).value_or(0) > 0) {
     return absl::UnimplementedError("a mixture of experts (llama.expert_count) is not supported");
   }
   return metadata.status();
 }
+
+// Keys of llama.cpp's other architectures, and what a Llama's graph has in their place.
+struct OtherGraph {
+  std::string_view key;
+  double neutral;
+};
+constexpr OtherGraph kOtherGraphs[] = {{"attention.clamp_kqv", 0},
+                                       {"attention.max_alibi_bias", 0},
+                                       {"attention.causal", 1},
+                                       {"attention.q_lora_rank", 0},
+                                       {"attention.kv_lora_rank", 0},
+                                       {"attention.temperature_scale", 0},
+                                       {"attn_logit_softcapping", 0},
+                                       {"final_logit_softcapping", 0},
+                                       {"logit_scale", 1},
+                                       {"embedding_scale", 1},
+                                       {"residual_scale", 1},
+                                       {"use_parallel_residual", 0},
+                                       {"interleave_moe_layer_step", 0},
+                                       {"rope.scaling.yarn_ext_factor", 1},
+                                       {"rope.scaling.yarn_log_multiplier", 0}};
+constexpr std::string_view kKnownKeys[] = {"context_length",
+                                           "embedding_length",
+                                           "block_count",
+                                           "feed_forward_length",
+                                           "vocab_size",
+                                           "expert_count",
+                                           "expert_used_count",
+                                           "tensor_data_layout",
+                                           "attention.head_count",
+                                           "attention.head_count_kv",
+                                           "attention.key_length",
+                                           "attention.value_length",
+                                           "attention.layer_norm_rms_epsilon",
+                                           "attention.sliding_window",
+                                           "attention.scale",
+                                           "rope.dimension_count",
+                                           "rope.freq_base",
+                                           "rope.scale_linear",
+                                           "rope.scaling.type",
+                                           "rope.scaling.factor",
+                                           "rope.scaling.original_context_length",
+                                           "rope.scaling.attn_factor",
+                                           "rope.scaling.yarn_attn_factor",
+                                           "rope.scaling.yarn_beta_fast",
+                                           "rope.scaling.yarn_beta_slow",
+                                           "rope.scaling.finetuned"};
+
+// A value as the number that kOtherGraphs compares; nothing where it is no number.
+std::optional<double> AsNumber(const GgufValue& value) {
+  if (const bool* flag = std::get_if<bool>(&value.value)) return *flag ? 1 : 0;
+  if (const int64_t* whole = std::get_if<int64_t>(&value.value)) return static_cast<double>(*whole);
+  if (const double* number = std::get_if<double>(&value.value)) return *number;
+  return std::nullopt;
+}
+
+absl::Status CheckKeys(const Metadata& metadata, int64_t head_dim, std::vector<std::string>& warnings) {
+  constexpr std::string_view kPrefix = "llama.";
+  for (const auto& [key, value] : metadata.values()) {
+    if (!std::string_view(key).starts_with(kPrefix)) continue;
+    const std::string_view name = std::string_view(key).substr(kPrefix.size());
+    const auto other = std::ranges::find(kOtherGraphs, name, &OtherGraph::key);
+    const bool scale = name == "attention.scale";
+    if (other == std::end(kOtherGraphs) && !scale) {
+      if (std::ranges::find(kKnownKeys, name) == std::end(kKnownKeys)) {
+        warnings.push_back(absl::StrCat("unknown key ", Printable(key), ", ignored"));
+      }
+      continue;
+    }
+    const double neutral = scale ? 1 / std::sqrt(static_cast<double>(head_dim)) : other->neutral;
+    const std::optional<double> number = AsNumber(value);
+    if (!number.has_value() || std::abs(*number - neutral) > 1e-6) {
+      return absl::UnimplementedError(absl::StrCat(Printable(key), number.has_value() ? absl::StrCat(" ", *number) : "",
+                                                   " is not supported (", neutral, ")"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// llama.cpp scales the cosines of yarn by attn_factor times this (ggml, rope_yarn).
+double YarnMscale(double factor) { return 1.0 + 0.1 * std::log(factor); }
 
 absl::Status WriteRope(Metadata& metadata, int64_t head_dim, Json& config) {
   const double theta = metadata.Float("llama.rope.freq_base").value_or(10000.0);
@@ -227,24 +336,62 @@ absl::Status WriteRope(Metadata& metadata, int64_t head_dim, Json& config) {
     return absl::UnimplementedError(absl::StrCat("llama.rope.dimension_count ", rotated, " of head size ", head_dim,
                                                  ": partial rotation is not supported"));
   }
-  const std::optional<double> old_factor = metadata.Float("llama.rope.scale_linear");
-  const std::string kind = metadata.String("llama.rope.scaling.type", old_factor.has_value() ? "linear" : "none");
+  // As llama.cpp (llama-model.cpp): a factor alone is linear, 0 is no factor.
+  const double old_factor = metadata.Float("llama.rope.scale_linear").value_or(0);
+  const std::string kind = metadata.String("llama.rope.scaling.type", "linear");
+  const double named_factor = metadata.Float("llama.rope.scaling.factor").value_or(old_factor);
+  const double factor = named_factor == 0 ? 1 : named_factor;
   QD_RETURN_IF_ERROR(metadata.status());
   if (kind == "none") return absl::OkStatus();
-  if (kind != "linear") {
+  if (kind != "linear" && kind != "yarn") {
     return absl::UnimplementedError(
-        absl::StrCat("llama.rope.scaling.type \"", kind, "\" is not supported (none, linear)"));
+        absl::StrCat("llama.rope.scaling.type \"", Printable(kind), "\" is not supported (none, linear, yarn)"));
   }
-  const double factor = metadata.Float("llama.rope.scaling.factor").value_or(old_factor.value_or(1.0));
-  if (factor != 1.0) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+  if (kind == "linear") {
+    if (factor != 1) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+    return metadata.status();
+  }
+  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
+  Json& yarn = config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", factor}};
+  if (const auto original = metadata.Int("llama.rope.scaling.original_context_length", 1, kMax)) {
+    yarn["original_max_position_embeddings"] = *original;
+  }
+  double attention = metadata.Float("llama.rope.scaling.attn_factor").value_or(1);
+  attention *= metadata.Float("llama.rope.scaling.yarn_attn_factor").value_or(1);
+  if (factor > 0) yarn["attention_factor"] = attention * YarnMscale(factor);
+  if (const auto fast = metadata.Float("llama.rope.scaling.yarn_beta_fast")) yarn["beta_fast"] = *fast;
+  if (const auto slow = metadata.Float("llama.rope.scaling.yarn_beta_slow")) yarn["beta_slow"] = *slow;
   return metadata.status();
 }
 
-bool AnyNameEnds(const GgufFile& file, std::string_view suffix) {
-  return std::any_of(file.tensors.begin(), file.tensors.end(), [&](const GgufTensor& tensor) {
-    const std::string_view name = tensor.name;
-    return name.size() >= suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
-  });
+// general.sampling.* as a generation_config.json, with the values that llama.cpp has for those that are not there
+// (common.h, common_params_sampling). Null where there are none.
+Json GenerationConfig(Metadata& metadata, std::vector<std::string>& warnings) {
+  Json config;
+  const auto number = [&](const std::string& key) { return metadata.Float("general.sampling." + key); };
+  const std::optional<double> temperature = number("temp"), top_p = number("top_p"), min_p = number("min_p");
+  const std::optional<int64_t> top_k = metadata.Int("general.sampling.top_k", 0, std::numeric_limits<int32_t>::max());
+  if (temperature || top_k || top_p || min_p) {
+    config = {{"do_sample", true},
+              {"temperature", temperature.value_or(0.8)},
+              {"top_k", top_k.value_or(40)},
+              {"top_p", top_p.value_or(0.95)},
+              {"min_p", min_p.value_or(0.05)}};
+  }
+  if (const std::optional<double> penalty = number("penalty_repeat"); penalty.value_or(1) != 1) {
+    config["repetition_penalty"] = *penalty;
+    warnings.push_back(
+        "general.sampling.penalty_repeat holds over the prompt and the output, not over a last few tokens");
+  }
+  for (const char* key : {"xtc_probability", "mirostat"}) {
+    if (number(key).value_or(0) != 0) {
+      warnings.push_back(absl::StrCat("general.sampling.", key, " is not supported and has no effect"));
+    }
+  }
+  if (metadata.Has("general.sampling.sequence")) {
+    warnings.push_back("general.sampling.sequence has no effect: temperature, top-k, top-p, min-p is the order here");
+  }
+  return config;
 }
 
 // The keys of LlamaForCausalLM's config.json (transformers configuration_llama.py). Ranges that matter to the model
@@ -281,8 +428,7 @@ absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::op
         absl::StrCat("llama.attention.value_length ", value_dim, " differs from key_length ", head_dim));
   }
   QD_RETURN_IF_ERROR(WriteRope(metadata, head_dim, config));
-  config["attention_bias"] = AnyNameEnds(file, ".attn_q.bias");
-  config["mlp_bias"] = AnyNameEnds(file, ".ffn_up.bias");
+  if (const auto window = metadata.Int("llama.attention.sliding_window", 0, kMax)) config["sliding_window"] = *window;
   config["tie_word_embeddings"] = std::none_of(file.tensors.begin(), file.tensors.end(),
                                                [](const GgufTensor& tensor) { return tensor.name == "output.weight"; });
   if (!vocab.has_value()) return absl::OkStatus();
@@ -386,18 +532,29 @@ absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> s
   QD_RETURN_IF_ERROR(WriteConfig(file, metadata, model.vocab, config));
   model.config_json = config.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
   model.chat_templates = NamedTemplates(file, metadata);
+  std::vector<std::string> warnings;
+  QD_RETURN_IF_ERROR(CheckKeys(metadata, config["head_dim"].get<int64_t>(), warnings));
+  const Json generation = GenerationConfig(metadata, warnings);
+  if (!generation.is_null()) model.generation_config_json = generation.dump();
   if (model.vocab.has_value()) model.special_tokens = SpecialTokens(metadata, *model.vocab);
   QD_RETURN_IF_ERROR(metadata.status());
   auto store = std::make_unique<GgufStore>(std::move(source));
   const int64_t layers = config["num_hidden_layers"].get<int64_t>();
   const HeadCounts heads = {config["num_attention_heads"].get<int64_t>(), config["num_key_value_heads"].get<int64_t>()};
+  int64_t rotation_tables = 0;
   for (const GgufTensor& tensor : file.tensors) {
+    if (IsRotationTable(tensor.name)) {
+      ++rotation_tables;
+      continue;
+    }
     std::optional<HfTensor> hf = Translate(tensor.name, layers, heads);
     if (!hf.has_value()) {
       return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": is none of a llama with ", layers, " layers"));
     }
     QD_RETURN_IF_ERROR(store->Add(tensor, *std::move(hf)));
   }
+  if (rotation_tables > 0) warnings.push_back(absl::StrCat(rotation_tables, " tensors attn_rot_embd are not used"));
+  for (std::string& warning : warnings) store->Warn(std::move(warning));
   store->Finish();
   model.weights = std::move(store);
   return model;

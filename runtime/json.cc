@@ -116,6 +116,12 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   std::string problem_;
 };
 
+std::string CutDump(const Json& value, size_t bytes) {
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  if (text.size() > bytes) text = text.substr(0, bytes) + "...";
+  return text;
+}
+
 absl::Status WrongKind(std::string_view name, std::string_view key, const Json& value, std::string_view expected) {
   return absl::DataLossError(
       absl::StrCat(ToAbsl(name), ": ", ToAbsl(key), " is ", Excerpt(value), ", expected ", ToAbsl(expected)));
@@ -181,6 +187,13 @@ absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, 
   return value->get<std::string>();
 }
 
+bool HasNoEffect(const Json& value, double neutral) {
+  if (value.is_null() || (value.is_boolean() && !value.get<bool>())) return true;
+  if (value.is_number()) return value.get<double>() == neutral;
+  if (value.is_string()) return value.get_ref<const std::string&>().empty();
+  return (value.is_array() || value.is_object()) && value.empty();
+}
+
 std::string JsonProblem(const std::exception& error) {
   constexpr size_t kBytes = 200;
   std::string_view what = error.what();
@@ -194,9 +207,9 @@ std::string Excerpt(const Json& value) {
   constexpr size_t kBytes = 60;
   if (value.is_array()) return absl::StrCat("an array of ", value.size());
   if (value.is_object()) return absl::StrCat("an object of ", value.size());
-  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
-  if (text.size() > kBytes) text = text.substr(0, kBytes) + "...";
-  return text;
+  return CutDump(value, kBytes);
 }
+
+std::string Dumped(const Json& value) { return CutDump(value, 200); }
 
 }  // namespace quantd

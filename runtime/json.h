@@ -38,10 +38,15 @@ absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, 
 // An integer of the JSON text, nothing where it is another kind or beyond int64.
 std::optional<int64_t> AsInt(const Json& value);
 
+// Where a key that is not built does nothing: null, false, `neutral`, or what is empty.
+bool HasNoEffect(const Json& value, double neutral);
+
 // What a library exception says, without its prefix and cut to some 200 bytes: it quotes the last token whole.
 std::string JsonProblem(const std::exception& error);
 
-// `value` as text for a message, cut to some 60 bytes.
+// `value` as text for a message, cut to some 60 bytes; an array or an object by its size alone.
 std::string Excerpt(const Json& value);
+// `value` as JSON in ASCII, cut to some 200 bytes.
+std::string Dumped(const Json& value);
 
 }  // namespace quantd

@@ -21,6 +21,16 @@ absl::Status BadFactor(float factor) {
   return absl::DataLossError(absl::StrCat("rope_freqs.weight: holds ", factor, ", expected finite factors above 0"));
 }
 
+// As transformers 5 (modeling_utils.py, tie_weights): a checkpoint that holds the table and a head that differs from it
+// has both, whatever its configuration says.
+bool IsTied(const LlamaConfig& config, ParamLoader& loader) {
+  if (!config.tie_word_embeddings) return false;
+  constexpr char kTable[] = "model.embed_tokens.weight", kHead[] = "lm_head.weight";
+  if (!loader.Has(kTable) || !loader.Has(kHead) || loader.SameValues(kTable, kHead)) return true;
+  loader.Warn("config.json: tie_word_embeddings is true, but lm_head.weight differs from the table: both are used");
+  return false;
+}
+
 class Llama final : public LanguageModel {
  public:
   Llama(const LlamaConfig& config, const ContextLimits& context, DType activations, ParamLoader& loader,
@@ -30,28 +40,36 @@ class Llama final : public LanguageModel {
               config.head_dim,   context.max_tokens, activations};
     const int64_t hidden = config.hidden_size, q = config.heads * config.head_dim,
                   kv = config.kv_heads * config.head_dim;
-    table_ = loader.Table("model.embed_tokens", config.vocab_size, hidden,
-                          config.tie_word_embeddings ? WeightRole::kTiedTable : WeightRole::kEmbedding);
+    using Bias = ParamLoader::Bias;
+    const auto bias = [&](bool configured) {
+      return config.biases_where_there ? Bias::kWhereThere : configured ? Bias::kExpected : Bias::kNone;
+    };
+    const Bias attention_bias = bias(config.attention_bias), mlp_bias = bias(config.mlp_bias);
+    const bool tied = IsTied(config, loader);
+    // A tied table is kept under either name.
+    const bool under_head_name = tied && !loader.Has("model.embed_tokens.weight") && loader.Has("lm_head.weight");
+    table_ = loader.Table(under_head_name ? "lm_head" : "model.embed_tokens", config.vocab_size, hidden,
+                          tied ? WeightRole::kTiedTable : WeightRole::kEmbedding);
     for (int64_t i = 0; i < config.layers; ++i) {
       const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn.",
                         mlp = layer + ".mlp.";
       LlamaLayer& l = layers_.emplace_back();
       l.attention_norm = loader.Vector(layer + ".input_layernorm.weight", hidden);
-      l.qkv = loader.Linear({{attn + "q_proj", q}, {attn + "k_proj", kv}, {attn + "v_proj", kv}}, hidden,
-                            config.attention_bias);
-      l.o = loader.Linear({{attn + "o_proj", hidden}}, q, config.attention_bias);
+      l.qkv =
+          loader.Linear({{attn + "q_proj", q}, {attn + "k_proj", kv}, {attn + "v_proj", kv}}, hidden, attention_bias);
+      l.o = loader.Linear({{attn + "o_proj", hidden}}, q, attention_bias);
       l.mlp_norm = loader.Vector(layer + ".post_attention_layernorm.weight", hidden);
       l.gate_up =
           loader.Linear({{mlp + "gate_proj", config.intermediate_size}, {mlp + "up_proj", config.intermediate_size}},
-                        hidden, config.mlp_bias);
-      l.down = loader.Linear({{mlp + "down_proj", hidden}}, config.intermediate_size, config.mlp_bias);
+                        hidden, mlp_bias);
+      l.down = loader.Linear({{mlp + "down_proj", hidden}}, config.intermediate_size, mlp_bias);
     }
     final_norm_ = loader.Vector("model.norm.weight", hidden);
-    if (config.tie_word_embeddings) {
+    if (tied) {
       loader.Ignore("lm_head.weight");  // some tied checkpoints hold the table twice
       head_ = loader.Head(table_);
     } else {
-      head_ = loader.Linear({{"lm_head", config.vocab_size}}, hidden, /*with_bias=*/false);
+      head_ = loader.Linear({{"lm_head", config.vocab_size}}, hidden, Bias::kNone);
     }
     std::vector<float> factors;  // llama.cpp's form of the llama3 rope scaling
     if (loader.Has("rope_freqs.weight")) factors = loader.HostVector("rope_freqs.weight", config.head_dim / 2);
@@ -59,7 +77,7 @@ class Llama final : public LanguageModel {
       if (!(factor > 0) || !std::isfinite(factor)) loader.Fail(BadFactor(factor));
     }
     cos_sin_ = loader.Constant({context.positions, config.head_dim}, [&](float* table) {
-      FillRopeTable(config.head_dim, config.rope_theta, config.rope_scaling, factors, context.positions, table);
+      FillRopeTable(config.head_dim, config.rope, factors, context.max_tokens, context.positions, table);
     });
   }
 

@@ -1,13 +1,14 @@
 #include "runtime/llama_config.h"
 
-#include <cmath>
 #include <limits>
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/config_keys.h"
 #include "runtime/generation_config.h"
 #include "runtime/json.h"
 #include "runtime/json_members.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -20,41 +21,31 @@ constexpr size_t kMostEos = 1024;
 constexpr int64_t kMaxLayers = 4096, kMaxHeads = 4096;
 constexpr int64_t kMaxPosition = std::numeric_limits<int32_t>::max();
 
-// rope_scaling {"type" or "rope_type": …}; since transformers 5 rope_parameters, which holds rope_theta too.
-absl::Status ParseRope(const Json& object, const std::string& name, LlamaConfig& config) {
-  if (!object.is_object())
-    return absl::InvalidArgumentError(absl::StrCat(name, " is ", Excerpt(object), ", expected an object"));
-  JsonMembers members(object, name);
-  RopeScaling& scaling = config.rope_scaling;
-  const std::string kind = members.String("rope_type", members.String("type", "default"));
+// Families whose graph is Llama's, with what their classes of transformers have where config.json says nothing.
+struct Family {
+  std::string_view architecture, model_type;
+  int64_t kv_heads, max_position;  // kv_heads 0: as many as heads
+  int64_t sliding_window;          // 0: none
+  bool biases;                     // whether attention_bias and mlp_bias are read
+};
+constexpr Family kFamilies[] = {{"LlamaForCausalLM", "llama", 0, 2048, 0, true},
+                                {"LLaMAForCausalLM", "llama", 0, 2048, 0, true},  // of early conversions
+                                {"MistralForCausalLM", "mistral", 8, 131072, 4096, false}};
+
+absl::StatusOr<const Family*> FindFamily(const Json& config, JsonMembers& members) {
+  const Json* names = FindMember(config, "architectures");
+  const std::string type = members.String("model_type", "");
   QD_RETURN_IF_ERROR(members.status());
-  config.rope_theta =
-      members.Float("rope_theta", config.rope_theta, 0, std::numeric_limits<float>::max(), /*above_min=*/true);
-  if (members.Float("partial_rotary_factor", 1, 0, 1) != 1.0f) {
-    return absl::UnimplementedError(absl::StrCat(name, ": partial_rotary_factor is not supported"));
+  for (const Family& family : kFamilies) {
+    const bool named = names != nullptr && names->is_array() && names->size() == 1 && names->front().is_string() &&
+                       names->front().get_ref<const std::string&>() == family.architecture;
+    if (names == nullptr ? family.model_type == type : named) return &family;
   }
-  if (kind == "default") return members.status();
-  if (kind != "linear" && kind != "llama3") {
-    return absl::UnimplementedError(
-        absl::StrCat(name, ": rope type \"", kind, "\" is not supported (default, linear, llama3)"));
-  }
-  if (!members.Has("factor")) members.Fail("factor is missing");
-  scaling.factor = members.Float("factor", 1, 1, 65536);
-  if (kind == "linear") {
-    scaling.kind = RopeScaling::Kind::kLinear;
-    return members.status();
-  }
-  scaling.kind = RopeScaling::Kind::kLlama3;
-  for (const char* key : {"low_freq_factor", "high_freq_factor"}) {
-    if (!members.Has(key)) members.Fail(absl::StrCat(key, " is missing"));
-  }
-  scaling.low_freq_factor = members.Float("low_freq_factor", 1, 0, 65536, /*above_min=*/true);
-  scaling.high_freq_factor = members.Float("high_freq_factor", 4, 0, 65536, /*above_min=*/true);
-  scaling.original_max_position = members.RequiredInt("original_max_position_embeddings", 1, kMaxPosition);
-  // The formula divides by their difference.
-  if (scaling.high_freq_factor <= scaling.low_freq_factor)
-    members.Fail("high_freq_factor is not above low_freq_factor");
-  return members.status();
+  const std::string found = names != nullptr
+                                ? absl::StrCat("architectures is ", Dumped(*names))
+                                : absl::StrCat("there is no architectures and model_type is \"", Printable(type), "\"");
+  return absl::UnimplementedError(
+      absl::StrCat("config.json: ", found, ", supported are LlamaForCausalLM and MistralForCausalLM"));
 }
 
 absl::Status CheckSupported(const Json& config, JsonMembers& members) {
@@ -63,21 +54,48 @@ absl::Status CheckSupported(const Json& config, JsonMembers& members) {
     return absl::UnimplementedError(absl::StrCat("config.json: quantization_config with quant_method ",
                                                  method == nullptr ? "absent" : Excerpt(*method), " is not supported"));
   }
-  if (const Json* names = FindMember(config, "architectures")) {
-    const bool llama = names->is_array() && names->size() == 1 && names->front() == "LlamaForCausalLM";
-    if (!llama) {
-      return absl::UnimplementedError(
-          absl::StrCat("config.json: architectures is ", Excerpt(*names), ", supported is LlamaForCausalLM"));
-    }
-  } else if (members.String("model_type", "") != "llama") {
-    return absl::UnimplementedError("config.json: neither architectures nor model_type says llama");
-  }
   const std::string activation = members.String("hidden_act", "silu");
-  if (activation != "silu") {
+  if (activation != "silu" && activation != "swish") {  // two names of one function
     return absl::UnimplementedError(
-        absl::StrCat("config.json: hidden_act \"", activation, "\" is not supported (silu)"));
+        absl::StrCat("config.json: hidden_act \"", Printable(activation), "\" is not supported (silu)"));
   }
   return members.status();
+}
+
+// MistralConfig's window, or that of layer_types; 0 where every layer attends to all that was before.
+absl::StatusOr<int64_t> ReadSlidingWindow(const Json& config, const Family& family, JsonMembers& members) {
+  bool some_slide = true;
+  if (const Json* types = FindMember(config, "layer_types"); types != nullptr && types->is_array()) {
+    some_slide = false;
+    for (const Json& type : *types) {
+      if (type != "full_attention" && type != "sliding_attention") {
+        return absl::UnimplementedError(absl::StrCat("config.json: layer_types holds ", Excerpt(type),
+                                                     ", supported are full_attention and sliding_attention"));
+      }
+      some_slide |= type == "sliding_attention";
+    }
+  }
+  const bool used = members.Bool("use_sliding_window", true) && some_slide;
+  // Null is a value of its own here: no window, where an absent key is the class's.
+  const int64_t absent = config.contains("sliding_window") ? 0 : family.sliding_window;
+  const int64_t window = members.Int("sliding_window", absent, 0, std::numeric_limits<int64_t>::max());
+  QD_RETURN_IF_ERROR(members.status());
+  return used ? window : 0;
+}
+
+// The size of a head, which config.json may leave to be derived.
+int64_t ReadHeadDim(JsonMembers& members, const LlamaConfig& config) {
+  int64_t head_dim = config.hidden_size / config.heads;
+  if (members.Has("head_dim")) {
+    head_dim = members.Int("head_dim", 0, 2, 1024);
+  } else if (config.hidden_size % config.heads != 0) {
+    members.Fail(
+        absl::StrCat("hidden_size ", config.hidden_size, " is no multiple of num_attention_heads ", config.heads));
+  }
+  if (head_dim % 2 != 0 || head_dim < 2 || head_dim > 1024) {
+    members.Fail(absl::StrCat("head_dim is ", head_dim, ", expected an even number from 2 to 1024"));
+  }
+  return head_dim;
 }
 
 }  // namespace
@@ -86,6 +104,7 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
   QD_ASSIGN_OR_RETURN(const Json json, ParseJson(config_json, "config.json", kLimits));
   if (!json.is_object()) return absl::InvalidArgumentError("config.json: is no object");
   JsonMembers members(json, "config.json");
+  QD_ASSIGN_OR_RETURN(const Family* family, FindFamily(json, members));
   QD_RETURN_IF_ERROR(CheckSupported(json, members));
 
   LlamaConfig config;
@@ -94,39 +113,28 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
   config.intermediate_size = members.RequiredInt("intermediate_size", 1, kMaxSize);
   config.layers = members.RequiredInt("num_hidden_layers", 1, kMaxLayers);
   config.heads = members.RequiredInt("num_attention_heads", 1, kMaxHeads);
-  config.kv_heads = members.Int("num_key_value_heads", config.heads, 1, kMaxHeads);
-  config.max_position = members.Int("max_position_embeddings", 2048, 1, kMaxPosition);  // LlamaConfig's default
+  config.kv_heads =
+      members.Int("num_key_value_heads", family->kv_heads > 0 ? family->kv_heads : config.heads, 1, kMaxHeads);
+  config.max_position = members.Int("max_position_embeddings", family->max_position, 1, kMaxPosition);
   config.rms_norm_eps = members.Float("rms_norm_eps", 1e-6f, 0, 1);
-  config.rope_theta = members.Float("rope_theta", 10000, 0, std::numeric_limits<float>::max(), /*above_min=*/true);
-  config.attention_bias = members.Bool("attention_bias", false);
-  config.mlp_bias = members.Bool("mlp_bias", false);
+  if (family->biases) {
+    config.attention_bias = members.Bool("attention_bias", false);
+    config.mlp_bias = members.Bool("mlp_bias", false);
+  }
   config.tie_word_embeddings = members.Bool("tie_word_embeddings", false);
   config.eos_token_ids = IdsOfVocabulary(members.Ids("eos_token_id", kMostEos), config.vocab_size,
                                          "config.json: eos_token_id", config.warnings);
   QD_RETURN_IF_ERROR(members.status());
 
-  if (members.Has("head_dim")) {
-    config.head_dim = members.Int("head_dim", 0, 2, 1024);
-  } else if (config.hidden_size % config.heads != 0) {
-    members.Fail(
-        absl::StrCat("hidden_size ", config.hidden_size, " is no multiple of num_attention_heads ", config.heads));
-  } else {
-    config.head_dim = config.hidden_size / config.heads;
-  }
-  QD_RETURN_IF_ERROR(members.status());
-  if (config.head_dim % 2 != 0 || config.head_dim < 2 || config.head_dim > 1024) {
-    members.Fail(absl::StrCat("head_dim is ", config.head_dim, ", expected an even number from 2 to 1024"));
-  }
+  config.head_dim = ReadHeadDim(members, config);
   if (config.heads % config.kv_heads != 0) {
     members.Fail(
         absl::StrCat("num_attention_heads ", config.heads, " is no multiple of num_key_value_heads ", config.kv_heads));
   }
   QD_RETURN_IF_ERROR(members.status());
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (const Json* rope = FindMember(json, key)) {
-      QD_RETURN_IF_ERROR(ParseRope(*rope, absl::StrCat("config.json: ", key), config));
-    }
-  }
+  QD_ASSIGN_OR_RETURN(config.sliding_window, ReadSlidingWindow(json, *family, members));
+  QD_ASSIGN_OR_RETURN(config.rope, ParseRopeConfig(json, config.max_position, config.head_dim, config.warnings));
+  QD_RETURN_IF_ERROR(CheckConfigKeys(json, config.head_dim, config.warnings));
   return config;
 }
 

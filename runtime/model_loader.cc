@@ -9,6 +9,7 @@
 #include "runtime/architecture.h"
 #include "runtime/llama.h"
 #include "runtime/param_loader.h"
+#include "runtime/printable.h"
 #include "runtime/quant_recipe.h"
 
 namespace quantd {
@@ -21,21 +22,23 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> NewLlama(const Checkpoint& checkp
                                                         DType activations, ParamLoader& loader,
                                                         std::unique_ptr<ModelParams> params) {
   QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  config.biases_where_there = checkpoint.format == "gguf";
   return MakeLlama(config, context, activations, loader, std::move(params));
 }
 struct Architecture {
   std::string_view name;
   MakeModel make;
 };
-constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", NewLlama}};
+constexpr Architecture kArchitectures[] = {
+    {"LlamaForCausalLM", NewLlama}, {"LLaMAForCausalLM", NewLlama}, {"MistralForCausalLM", NewLlama}};
 
 absl::StatusOr<MakeModel> FindArchitecture(const Checkpoint& checkpoint) {
   QD_ASSIGN_OR_RETURN(std::string name, ReadArchitecture(checkpoint.config_json));
   for (const Architecture& a : kArchitectures) {
     if (a.name == name) return a.make;
   }
-  return absl::UnimplementedError(
-      absl::StrCat(checkpoint.path, ": architecture ", name, ", expected LlamaForCausalLM"));
+  return absl::UnimplementedError(absl::StrCat(checkpoint.path, ": architecture ", Printable(name),
+                                               ", supported are LlamaForCausalLM and MistralForCausalLM"));
 }
 
 // A model with its cache on a backend, real or dry.
@@ -88,14 +91,24 @@ absl::Status CheckSpec(const LoadSpec& spec) {
 }
 
 absl::StatusOr<int64_t> MaxContext(const LlamaConfig& config, const LoadSpec& spec) {
-  if (spec.max_context < 0 || spec.max_context > config.max_position) {
-    return SpecError("max_context", spec.max_context, ": expected 2 to the model's ", config.max_position);
+  if (spec.max_context < 0 || spec.max_context > config.rope.longest_context) {
+    return SpecError("max_context", spec.max_context, ": expected 2 to the model's ", config.rope.longest_context);
   }
   const int64_t max_context = spec.max_context == 0 ? config.max_position : spec.max_context;
   if (max_context >= 2) return max_context;
   constexpr char kWhy[] = ": expected at least 2, a token read and one written";
   if (spec.max_context != 0) return SpecError("max_context", max_context, kWhy);
   return absl::InvalidArgumentError(absl::StrCat("the model's max_context ", max_context, kWhy));
+}
+
+// A window that no sequence outgrows does nothing.
+absl::Status CheckWindow(const LlamaConfig& config, int64_t context) {
+  if (config.sliding_window == 0 || config.sliding_window >= context) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("sliding_window ", config.sliding_window, " is shorter than the ", context,
+                   " tokens that a sequence can have here, and attention within a window is not supported; with "
+                   "max_context at most ",
+                   config.sliding_window, " the model runs as it is"));
 }
 
 // A step's block tables are host and workspace memory: S times the longest sequence's blocks.
@@ -118,6 +131,7 @@ absl::Status Assemble(const Checkpoint& checkpoint, const LoadSpec& spec, Backen
   const ContextLimits context{max_context, std::min(max_context, cache_config.blocks * kKvBlockTokens)};
   out.limits = {spec.max_batch_tokens, spec.max_sequences, context.positions};
   QD_RETURN_IF_ERROR(CheckBlockTables(out.limits));
+  QD_RETURN_IF_ERROR(CheckWindow(config, context.positions));
   if (spec.max_context > context.positions) {
     return SpecError("max_context", spec.max_context, ": the KV cache holds ", context.positions, " tokens, ",
                      cache_config.bytes_per_block(), " bytes for each ", kKvBlockTokens, "; raise kv_cache_bytes to ",
@@ -174,6 +188,9 @@ absl::StatusOr<MemoryPlan> PlanModel(const Checkpoint& checkpoint, const LoadSpe
   plan.layers = dry.assembled.params->report;
   QD_ASSIGN_OR_RETURN(const LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
   plan.warnings = config.warnings;
+  for (const auto* more : {&checkpoint.weights->warnings(), &std::as_const(dry.assembled.params->warnings)}) {
+    plan.warnings.insert(plan.warnings.end(), more->begin(), more->end());
+  }
   return plan;
 }
 

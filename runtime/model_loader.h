@@ -47,6 +47,12 @@ struct LoadedModel {
   int64_t parameters = 0;
 };
 
+// One setting of LoadSpec and the API's LoadSpec ("quantize" is weights), changed alone.
+struct WayToFit {
+  std::string setting, value;  // "kv_cache_bytes", "512MiB": as in a configuration file
+  int64_t total_bytes = 0;     // that the model then takes
+};
+
 // What a load on this backend kind would take. `use` equals, component by component, what the running model reports.
 struct MemoryPlan {
   MemoryUsage use;
@@ -56,6 +62,7 @@ struct MemoryPlan {
   int64_t max_context = 0, model_context = 0;
   std::vector<LayerReport> layers;
   std::vector<std::string> warnings;  // what the checkpoint says and nothing does, by file and key
+  std::vector<WayToFit> ways_to_fit;  // where it does not fit: for whoever knows the budget to fill in
 };
 
 struct LoadProgress {

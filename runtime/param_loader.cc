@@ -13,6 +13,15 @@ bool EndsWith(std::string_view s, std::string_view suffix) {
   return s.size() >= suffix.size() && s.substr(s.size() - suffix.size()) == suffix;
 }
 
+// "3 tensors that the model does not use: a, b, c"; names no more than a line holds.
+std::string Listed(std::string_view what, const std::vector<std::string>& names) {
+  constexpr size_t kMost = 8;
+  std::string text = absl::StrCat(names.size(), " ", ToAbsl(what), ": ");
+  for (size_t i = 0; i < std::min(kMost, names.size()); ++i) absl::StrAppend(&text, i ? ", " : "", names[i]);
+  if (names.size() > kMost) absl::StrAppend(&text, " and ", names.size() - kMost, " more");
+  return text;
+}
+
 // Tensors that old checkpoints carry and no model needs.
 bool Harmless(std::string_view name) { return EndsWith(name, "rotary_emb.inv_freq"); }
 
@@ -74,11 +83,22 @@ void ParamLoader::Fail(absl::Status status) {
 const TensorInfo* ParamLoader::Use(const std::string& name, const Shape& expected) {
   if (!status_.ok()) return nullptr;
   const TensorInfo* info = store_.Find(name);
+  if (info == nullptr && store_.assumed().has_value()) {
+    TensorInfo& assumed = assumed_[name];
+    assumed.name = name;
+    assumed.shape = expected;
+    assumed.scheme = *store_.assumed();
+    info = &assumed;
+  }
   if (info == nullptr) {
     Fail(absl::DataLossError(absl::StrCat(name, ": the checkpoint has no such tensor")));
     return nullptr;
   }
   used_.insert(name);
+  if (!info->unsupported.empty()) {
+    Fail(absl::UnimplementedError(absl::StrCat("tensor ", name, ": ", info->unsupported)));
+    return nullptr;
+  }
   if (!(info->shape == expected)) {
     Fail(absl::DataLossError(absl::StrCat(name, ": shape ", ToString(info->shape), ", expected ", ToString(expected))));
     return nullptr;
@@ -155,10 +175,11 @@ void ParamLoader::Account(size_t first_report, const DeviceWeight& weight) {
   }
 }
 
-QuantizedLinear ParamLoader::Linear(const std::vector<LinearSpec>& specs, int64_t k, bool with_bias) {
+QuantizedLinear ParamLoader::Linear(const std::vector<LinearSpec>& specs, int64_t k, Bias rule) {
   std::vector<QuantizedLinear::Part> parts;
   QuantizedMatrix stacked;
-  std::vector<float> bias;
+  std::vector<float> bias;  // of what is stacked, where one of it has any
+  bool has_bias = false;
   size_t first_report = params_.report.size();
   int64_t column = 0;
   auto flush = [&] {
@@ -166,11 +187,12 @@ QuantizedLinear ParamLoader::Linear(const std::vector<LinearSpec>& specs, int64_
     const DeviceWeight* weight = Pack(stacked, specs[0].layer);
     if (weight == nullptr) return;
     Account(first_report, *weight);
-    parts.push_back({weight, with_bias ? Upload(bias.data(), {weight->n()}) : Tensor(), column});
+    parts.push_back({weight, has_bias ? Upload(bias.data(), {weight->n()}) : Tensor(), column});
     column += weight->n();
     first_report = params_.report.size();
     stacked = {};
     bias.clear();
+    has_bias = false;
   };
   for (const LinearSpec& spec : specs) {
     const TensorInfo* info = Use(spec.layer + ".weight", {spec.n, k});
@@ -179,10 +201,13 @@ QuantizedLinear ParamLoader::Linear(const std::vector<LinearSpec>& specs, int64_
     if (stacked.n != 0 && !(stacked.scheme == choice.scheme)) flush();
     Report(info->name, choice, *info, spec.n, k);
     QuantizedMatrix matrix = Load(*info, choice.scheme);
-    if (with_bias) {
-      std::vector<float> b = HostVector(spec.layer + ".bias", spec.n);
-      bias.insert(bias.end(), b.begin(), b.end());
-    }
+    const bool assumed = rule == Bias::kExpected && store_.assumed().has_value();
+    const bool bias_is_there = rule != Bias::kNone && (assumed || Has(spec.layer + ".bias"));
+    const std::vector<float> b = bias_is_there ? HostVector(spec.layer + ".bias", spec.n) : std::vector<float>();
+    bias.insert(bias.end(), b.begin(), b.end());
+    bias.resize(bias.size() + static_cast<size_t>(spec.n) - b.size());
+    has_bias |= bias_is_there;
+    if (rule == Bias::kExpected && !bias_is_there) zero_biases_.push_back(spec.layer + ".bias");
     if (!status_.ok()) return {};
     if (stacked.n == 0) {
       stacked = std::move(matrix);
@@ -258,14 +283,26 @@ Tensor ParamLoader::Upload(const float* host, Shape shape) {
   return tensor;
 }
 
+bool ParamLoader::SameValues(const std::string& a, const std::string& b) {
+  const TensorInfo* first = store_.Find(a);
+  const TensorInfo* second = store_.Find(b);
+  if (!status_.ok() || first == nullptr || second == nullptr) return false;
+  if (!(first->shape == second->shape) || !(first->scheme == second->scheme)) return false;
+  const absl::StatusOr<QuantizedMatrix> x = store_.Read(a);
+  const absl::StatusOr<QuantizedMatrix> y = x.ok() ? store_.Read(b) : x.status();
+  if (!y.ok()) Fail(y.status());
+  return y.ok() && x->data == y->data && x->scales == y->scales && x->zeros == y->zeros;
+}
+
 absl::Status ParamLoader::Finish() {
-  for (const TensorInfo& info : store_.tensors()) {
-    if (!status_.ok()) break;
-    if (used_.count(info.name) == 0 && !Harmless(info.name)) {
-      Fail(absl::DataLossError(absl::StrCat(info.name, ": the model does not use this tensor of the checkpoint")));
-    }
-  }
   QD_RETURN_IF_ERROR(status_);
+  std::vector<std::string> unused;
+  for (const TensorInfo& info : store_.tensors()) {
+    if (!used_.contains(info.name) && !Harmless(info.name)) unused.push_back(info.name);
+  }
+  if (!unused.empty()) Warn(Listed("tensors of the checkpoint are not of the model and are not used", unused));
+  if (!zero_biases_.empty())
+    Warn(Listed("biases that the configuration asks for are missing and count as 0", zero_biases_));
   std::vector<std::string> layers;
   for (const LayerReport& line : params_.report) layers.push_back(line.name.substr(0, line.name.rfind(".weight")));
   return recipe_.CheckRules(layers);

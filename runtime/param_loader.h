@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,6 +24,7 @@ struct ModelParams {
   std::vector<std::unique_ptr<DeviceWeight>> weights;
   std::vector<Buffer> buffers;
   std::vector<LayerReport> report;
+  std::vector<std::string> warnings;  // tensors that are not used, and biases that count as zero
   int64_t parameters = 0;
 };
 
@@ -38,8 +40,11 @@ class ParamLoader {
     std::string layer;  // name without ".weight"
     int64_t n = 0;
   };
-  // Several weights [n, k] of the same input; with_bias: each has a ".bias" [n].
-  QuantizedLinear Linear(const std::vector<LinearSpec>& specs, int64_t k, bool with_bias);
+  // Of each ".bias" [n]: none is read; that of a layer is added where it is there and zero where it is not; the same
+  // with a warning for each that is missing.
+  enum class Bias : uint8_t { kNone, kWhereThere, kExpected };
+  // Several weights [n, k] of the same input.
+  QuantizedLinear Linear(const std::vector<LinearSpec>& specs, int64_t k, Bias bias);
   // A table [n, k] for gathers, and the head over the same table.
   const DeviceWeight* Table(const std::string& layer, int64_t n, int64_t k, WeightRole role);
   QuantizedLinear Head(const DeviceWeight* table) const;
@@ -48,12 +53,15 @@ class ParamLoader {
   // f32 tensor filled by `fill`, which is not called in a dry run.
   Tensor Constant(Shape shape, const std::function<void(float*)>& fill);
   bool Has(std::string_view name) const { return store_.Find(name) != nullptr; }
+  // Both are there and hold the same, byte by byte. Reads them, in a dry run too: what is loaded depends on it.
+  bool SameValues(const std::string& a, const std::string& b);
   void Ignore(const std::string& name) { used_.insert(name); }
+  void Warn(std::string warning) { params_.warnings.push_back(std::move(warning)); }
 
   // What a model finds wrong with a parameter's values.
   void Fail(absl::Status status);
 
-  // The first error, or DataLoss naming a tensor of the checkpoint that nobody used.
+  // The first error. Tensors of the checkpoint that nobody used are a warning, as in transformers.
   absl::Status Finish();
 
  private:
@@ -74,6 +82,8 @@ class ParamLoader {
   ModelParams& params_;
   absl::Status status_;
   std::set<std::string, std::less<>> used_;
+  std::map<std::string, TensorInfo> assumed_;  // of a store without weights
+  std::vector<std::string> zero_biases_;       // expected and not there
   LoadProgress progress_;
 };
 

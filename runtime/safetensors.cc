@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "runtime/json.h"
 #include "runtime/printable.h"
+#include "runtime/unsupported_checkpoint.h"
 
 namespace quantd {
 namespace {
@@ -302,18 +303,23 @@ absl::StatusOr<int64_t> CheckEntry(const Entry& entry) {
   return bytes;
 }
 
-absl::StatusOr<SafetensorsTensor> Supported(const Entry& entry, int64_t data_start, int64_t bytes) {
+SafetensorsTensor MakeTensor(const Entry& entry, int64_t data_start, int64_t bytes) {
+  SafetensorsTensor tensor;
+  tensor.name = entry.name;
+  tensor.offset = data_start + static_cast<int64_t>(entry.offsets[0]);
+  tensor.bytes = bytes;
   const KnownDType* known = FindDType(entry.dtype);
   if (!known->dtype.has_value()) {
-    return absl::UnimplementedError(
-        absl::StrCat("tensor ", Printable(entry.name), ": dtype ", entry.dtype, " is not supported (F32, F16, BF16)"));
+    tensor.unsupported = absl::StrCat("dtype ", entry.dtype, " is not supported (F32, F16, BF16)");
+    return tensor;
   }
   if (entry.shape.size() > static_cast<size_t>(kMaxRank)) {
-    return absl::UnimplementedError(absl::StrCat("tensor ", Printable(entry.name), ": ", entry.shape.size(),
-                                                 " dimensions, at most ", kMaxRank, " are supported"));
+    tensor.unsupported = absl::StrCat(entry.shape.size(), " dimensions, at most ", kMaxRank, " are supported");
+    return tensor;
   }
+  tensor.dtype = *known->dtype;
   const auto d = [&](size_t i) { return static_cast<int64_t>(entry.shape[i]); };
-  Shape shape;
+  Shape& shape = tensor.shape;
   switch (entry.shape.size()) {
     case 0:
       break;
@@ -330,11 +336,7 @@ absl::StatusOr<SafetensorsTensor> Supported(const Entry& entry, int64_t data_sta
       shape = {d(0), d(1), d(2), d(3)};
       break;
   }
-  return SafetensorsTensor{.name = entry.name,
-                           .dtype = *known->dtype,
-                           .shape = shape,
-                           .offset = data_start + static_cast<int64_t>(entry.offsets[0]),
-                           .bytes = bytes};
+  return tensor;
 }
 
 // Tensors cover the data without gap or overlap, or the file has bytes that nobody checked.
@@ -361,8 +363,7 @@ absl::StatusOr<SafetensorsFile> CheckHeader(HeaderReader& header, int64_t data_s
   SafetensorsFile file;
   file.tensors.reserve(entries.size());
   for (size_t i = 0; i < entries.size(); ++i) {
-    QD_ASSIGN_OR_RETURN(SafetensorsTensor tensor, Supported(entries[i], data_start, bytes[i]));
-    file.tensors.push_back(std::move(tensor));
+    file.tensors.push_back(MakeTensor(entries[i], data_start, bytes[i]));
   }
   return file;
 }
@@ -376,6 +377,11 @@ absl::StatusOr<std::string> ReadHeader(const ByteSource& source) {
   if (size < 8) return absl::DataLossError(absl::StrCat(source.name(), ": ", size, " bytes, expected at least 8"));
   uint8_t raw[8];
   QD_RETURN_IF_ERROR(source.Read(0, raw, 8));
+  char beginning[32] = {};
+  QD_RETURN_IF_ERROR(source.Read(0, beginning, std::min<int64_t>(size, sizeof(beginning))));
+  if (const std::string problem = LfsPointerProblem({beginning, sizeof(beginning)}); !problem.empty()) {
+    return absl::DataLossError(absl::StrCat(source.name(), ": ", problem));
+  }
   uint64_t bytes = 0;
   for (int i = 7; i >= 0; --i) bytes = bytes << 8 | raw[i];
   if (bytes < 2)
@@ -390,68 +396,6 @@ absl::StatusOr<std::string> ReadHeader(const ByteSource& source) {
   QD_RETURN_IF_ERROR(source.Read(8, text.data(), static_cast<int64_t>(bytes)));
   return text;
 }
-
-// {"metadata": {…}, "weight_map": {"tensor": "file", …}}
-class IndexReader : public StrictReader {
- public:
-  std::map<std::string, std::string> weight_map;
-  bool has_weight_map = false;
-
-  bool start_object(size_t count) override {
-    if (in_metadata_ && ++depth_ <= 16) return true;
-    if (in_metadata_) return Fail("metadata: nested deeper than 16");
-    if (depth_ == 0 || (depth_ == 1 && top_key_ == "weight_map")) return ++depth_, true;
-    return StrictReader::start_object(count);
-  }
-  bool end_object() override { return --depth_, true; }
-  bool key(string_t& key) override {
-    if (in_metadata_ && depth_ > 1) return true;
-    if (depth_ == 2) {
-      tensor_ = key;
-      if (std::string problem = NameProblem(key); !problem.empty()) return Fail(std::move(problem));
-      if (weight_map.contains(key)) return Fail(absl::StrCat("tensor \"", Printable(key), "\" is there twice"));
-      if (weight_map.size() == kMaxTensors) return Fail(absl::StrCat("more than ", kMaxTensors, " tensors"));
-      return true;
-    }
-    top_key_ = key;
-    if (!top_keys_.insert(key).second) return Fail(absl::StrCat("\"", Printable(key), "\" is there twice"));
-    if (top_keys_.size() > 64) return Fail("more than 64 members");
-    in_metadata_ = key != "weight_map";
-    has_weight_map |= !in_metadata_;
-    return true;
-  }
-  bool string(string_t& value) override {
-    if (in_metadata_) return true;
-    if (depth_ != 2) return StrictReader::string(value);
-    weight_map[tensor_] = value;
-    return true;
-  }
-  // Whatever else an index holds besides its map is none of our business.
-  bool null() override { return in_metadata_ || StrictReader::null(); }
-  bool boolean(bool value) override { return in_metadata_ || StrictReader::boolean(value); }
-  bool number_integer(number_integer_t value) override { return in_metadata_ || StrictReader::number_integer(value); }
-  bool number_unsigned(number_unsigned_t value) override {
-    return in_metadata_ || StrictReader::number_unsigned(value);
-  }
-  bool number_float(number_float_t value, const string_t& text) override {
-    return in_metadata_ || StrictReader::number_float(value, text);
-  }
-  bool start_array(size_t count) override {
-    if (!in_metadata_) return StrictReader::start_array(count);
-    return ++arrays_ <= 16 || Fail("metadata: arrays nested deeper than 16");
-  }
-  bool end_array() override { return --arrays_, true; }
-
- private:
-  std::string Place() const override {
-    if (depth_ == 0) return "index";
-    return depth_ == 1 ? Printable(top_key_) : absl::StrCat("weight_map of ", Printable(tensor_));
-  }
-  int depth_ = 0, arrays_ = 0;
-  bool in_metadata_ = false;
-  std::string top_key_, tensor_;
-  std::set<std::string> top_keys_;
-};
 
 // A plain name: it is joined to the folder's path, and must not lead out of it.
 bool IsShardName(std::string_view name) {
@@ -477,21 +421,42 @@ WeightFormat FormatOf(DType dtype) {
 
 class SafetensorsStore : public WeightStore {
  public:
-  // Adds the tensors of one file. The caller has seen to it that no name is in two files.
-  void Add(std::unique_ptr<ByteSource> source, const SafetensorsFile& file) {
+  // Adds the tensors of one file, called `shard`. A tensor that an earlier file has too is taken from this one.
+  // DataLoss: more tensors than any model has.
+  absl::Status Add(std::unique_ptr<ByteSource> source, const std::string& shard, const SafetensorsFile& file) {
     for (const SafetensorsTensor& tensor : file.tensors) {
-      WeightStore::Add({.name = tensor.name,
-                        .shape = tensor.shape,
-                        .scheme = {.weight = FormatOf(tensor.dtype)},
-                        .file_bytes = tensor.bytes,
-                        .item = places_.size()});
+      bytes_ += tensor.bytes;
+      const auto [it, first] = files_.emplace(tensor.name, shard);
+      if (!first) {
+        if (++repeated_ <= kMostRepeated) {
+          Warn(absl::StrCat("tensor ", tensor.name, " is in ", it->second, " and in ", shard, ", which counts"));
+        }
+        it->second = shard;
+      }
+      infos_[tensor.name] = {.name = tensor.name,
+                             .shape = tensor.shape,
+                             .scheme = {.weight = FormatOf(tensor.dtype)},
+                             .file_bytes = tensor.bytes,
+                             .item = places_.size(),
+                             .unsupported = tensor.unsupported};
       places_.push_back({source.get(), tensor.offset});
     }
     sources_.push_back(std::move(source));
+    if (places_.size() <= kMaxTensors) return absl::OkStatus();
+    return absl::DataLossError(absl::StrCat(shard, ": more than ", kMaxTensors, " tensors up to here"));
   }
-  using WeightStore::Finish;
+  void Finish() {
+    if (repeated_ > kMostRepeated) Warn(absl::StrCat(repeated_, " tensors in all are in more than one file"));
+    for (auto& [name, info] : infos_) WeightStore::Add(std::move(info));
+    infos_.clear();
+    WeightStore::Finish();
+  }
+  using WeightStore::Warn;
+  const std::map<std::string, std::string>& files() const { return files_; }  // tensor name → file name
+  int64_t bytes() const { return bytes_; }                                    // of all tensors
 
  private:
+  static constexpr int kMostRepeated = 3;  // that are named
   struct Place {
     const ByteSource* source;
     int64_t offset;
@@ -510,27 +475,40 @@ class SafetensorsStore : public WeightStore {
 
   std::vector<std::unique_ptr<ByteSource>> sources_;
   std::vector<Place> places_;
+  std::map<std::string, TensorInfo> infos_;  // until Finish
+  std::map<std::string, std::string> files_;
+  int64_t bytes_ = 0;
+  int repeated_ = 0;
 };
 
-// The file's tensors are exactly those that the index puts there.
-absl::Status CheckAgainstIndex(const SafetensorsFile& file, const std::string& shard,
-                               const std::map<std::string, std::string>& index, size_t expected) {
-  for (const SafetensorsTensor& tensor : file.tensors) {
-    const auto it = index.find(tensor.name);
-    if (it == index.end()) return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": not in the index"));
-    if (it->second != shard) {
-      return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": the index puts it into ", it->second));
+// Up to three names, and how many more there are.
+std::string Examples(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(kMost, names.size()); ++i) absl::StrAppend(&text, i ? ", " : "", names[i]);
+  if (names.size() > kMost) absl::StrAppend(&text, " and ", names.size() - kMost, " more");
+  return text;
+}
+
+// Where the index and the files that it names disagree.
+std::vector<std::string> Disagreements(const std::map<std::string, std::string>& index,
+                                       const std::map<std::string, std::string>& found) {
+  std::vector<std::string> unnamed, elsewhere, missing, warnings;
+  for (const auto& [tensor, file] : found) {
+    const auto it = index.find(tensor);
+    if (it == index.end()) {
+      unnamed.push_back(tensor);
+    } else if (it->second != file) {
+      elsewhere.push_back(absl::StrCat(tensor, " (in ", file, ", not in ", it->second, ")"));
     }
   }
-  if (file.tensors.size() == expected) return absl::OkStatus();
-  std::set<std::string_view> here;
-  for (const SafetensorsTensor& tensor : file.tensors) here.insert(tensor.name);
-  for (const auto& [name, in] : index) {
-    if (in == shard && !here.contains(name)) {
-      return absl::DataLossError(absl::StrCat("tensor ", name, ": missing, the index puts it here"));
-    }
+  for (const auto& [tensor, file] : index) {
+    if (!found.contains(tensor)) missing.push_back(absl::StrCat(tensor, " (in ", file, ")"));
   }
-  return absl::OkStatus();
+  if (!unnamed.empty()) warnings.push_back(absl::StrCat("leaves out tensors of its files: ", Examples(unnamed)));
+  if (!elsewhere.empty()) warnings.push_back(absl::StrCat("has tensors in the wrong file: ", Examples(elsewhere)));
+  if (!missing.empty()) warnings.push_back(absl::StrCat("names tensors that no file has: ", Examples(missing)));
+  return warnings;
 }
 
 }  // namespace
@@ -545,57 +523,87 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(const ByteSource& source) {
   return file;
 }
 
-absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name) {
-  IndexReader reader;
-  if (text.empty()) return absl::DataLossError(absl::StrCat(ToAbsl(name), ": is empty"));
-  if (absl::Status status = ReadStrictly(text, reader); !status.ok()) return At(name, status);
-  if (!reader.has_weight_map || reader.weight_map.empty()) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(name), ": no weight_map"));
-  }
-  for (const auto& [tensor, shard] : reader.weight_map) {
-    if (!IsShardName(shard)) {
-      return absl::DataLossError(absl::StrCat(ToAbsl(name), ": tensor ", tensor, ": \"", Printable(shard),
-                                              "\" is no file name that ends in .safetensors"));
+absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name,
+                                                                         std::optional<int64_t>* total_size) {
+  const auto error = [&](auto... parts) { return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", parts...)); };
+  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, name, {.bytes = kMaxIndexBytes, .depth = 32}));
+  if (!json.is_object()) return error("is ", Excerpt(json), ", expected an object");
+  const Json* map = FindMember(json, "weight_map");
+  if (map == nullptr || map->empty()) return error("no weight_map");
+  if (!map->is_object()) return error("weight_map is ", Excerpt(*map), ", expected an object of file names");
+  if (map->size() > kMaxTensors) return error(map->size(), " tensors, at most ", kMaxTensors);
+  std::map<std::string, std::string> index;
+  for (const auto& [tensor, file] : map->items()) {
+    if (const std::string problem = NameProblem(tensor); !problem.empty()) return error(problem);
+    if (!file.is_string() || !IsShardName(file.get_ref<const std::string&>())) {
+      return error("tensor ", tensor, ": ", Excerpt(file), " is no file name that ends in .safetensors");
     }
+    index.emplace(tensor, file.get_ref<const std::string&>());
   }
-  return std::move(reader.weight_map);
+  if (const Json* metadata = FindMember(json, "metadata"); metadata != nullptr && total_size != nullptr) {
+    if (const Json* size = FindMember(*metadata, "total_size")) *total_size = AsInt(*size);
+  }
+  return index;
 }
 
-absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensors(std::unique_ptr<ByteSource> source) {
+namespace {
+
+absl::StatusOr<std::unique_ptr<SafetensorsStore>> OpenOne(std::unique_ptr<ByteSource> source) {
   QD_ASSIGN_OR_RETURN(const SafetensorsFile file, ParseSafetensors(*source));
+  const std::string name = source->name();
   auto store = std::make_unique<SafetensorsStore>();
-  store->Add(std::move(source), file);
+  QD_RETURN_IF_ERROR(store->Add(std::move(source), name, file));
   store->Finish();
   return store;
 }
 
-absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensorsFolder(const std::string& folder) {
-  absl::StatusOr<std::unique_ptr<ByteSource>> single = OpenFile(folder + "/model.safetensors");
-  if (single.ok()) return OpenSafetensors(*std::move(single));
-  if (!absl::IsNotFound(single.status())) return single.status();
-
-  const std::string index_path = folder + "/model.safetensors.index.json";
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenIndexed(const std::string& folder, const std::string& index_path) {
   QD_ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path, kMaxIndexBytes));
-  QD_ASSIGN_OR_RETURN(const auto index, ParseSafetensorsIndex(text, index_path));
-  std::map<std::string, size_t> shards;  // file name → tensors in it
-  for (const auto& [tensor, shard] : index) ++shards[shard];
+  std::optional<int64_t> total_size;
+  QD_ASSIGN_OR_RETURN(const auto index, ParseSafetensorsIndex(text, index_path, &total_size));
+  std::set<std::string> shards;
+  for (const auto& [tensor, file] : index) shards.insert(file);
   if (shards.size() > kMaxShards) {
     return absl::DataLossError(absl::StrCat(index_path, ": ", shards.size(), " files, at most ", kMaxShards));
   }
+  // An index alone, as one fetches it to plan.
+  if (std::ranges::none_of(shards, [&](const std::string& shard) { return OpenFile(folder + "/" + shard).ok(); })) {
+    return absl::NotFoundError(
+        absl::StrCat(index_path, ": none of its ", shards.size(), " files is there (", *shards.begin(), ")"));
+  }
   auto store = std::make_unique<SafetensorsStore>();
-  for (const auto& [shard, expected] : shards) {
+  for (const std::string& shard : shards) {
     absl::StatusOr<std::unique_ptr<ByteSource>> source = OpenFile(folder + "/" + shard);
     if (absl::IsNotFound(source.status())) {
       return absl::DataLossError(absl::StrCat(index_path, ": names ", shard, ", which is missing"));
     }
     if (!source.ok()) return source.status();
     QD_ASSIGN_OR_RETURN(const SafetensorsFile file, ParseSafetensors(**source));
-    if (absl::Status status = CheckAgainstIndex(file, shard, index, expected); !status.ok()) {
-      return At((*source)->name(), status);
-    }
-    store->Add(*std::move(source), file);
+    QD_RETURN_IF_ERROR(store->Add(*std::move(source), shard, file));
   }
+  std::vector<std::string> warnings = Disagreements(index, store->files());
+  if (total_size.has_value() && *total_size != store->bytes()) {
+    warnings.push_back(
+        absl::StrCat("metadata.total_size is ", *total_size, ", the tensors have ", store->bytes(), " bytes"));
+  }
+  for (const std::string& warning : warnings) store->Warn(absl::StrCat("model.safetensors.index.json: ", warning));
   store->Finish();
+  return store;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensors(std::unique_ptr<ByteSource> source) {
+  return OpenOne(std::move(source));
+}
+
+absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensorsFolder(const std::string& folder) {
+  const std::string index_path = folder + "/model.safetensors.index.json";
+  absl::StatusOr<std::unique_ptr<ByteSource>> single = OpenFile(folder + "/model.safetensors");
+  if (absl::IsNotFound(single.status())) return OpenIndexed(folder, index_path);
+  if (!single.ok()) return single.status();
+  QD_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsStore> store, OpenOne(*std::move(single)));
+  if (OpenFile(index_path).ok()) store->Warn("model.safetensors.index.json: not read, as model.safetensors is there");
   return store;
 }
 

@@ -11,14 +11,16 @@
 namespace quantd {
 
 absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& checkpoint) {
+  std::shared_ptr<TextCodec> codec(new TextCodec);
+  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
+  const std::string& own = checkpoint.generation_config_json;
+  QD_ASSIGN_OR_RETURN(codec->defaults_, own.empty() ? ParseGenerationKeys(checkpoint.config_json, config.vocab_size)
+                                                    : ParseGenerationConfig(own, config.vocab_size));
+  codec->warnings_ = codec->defaults_.warnings;
   if (checkpoint.tokenizer == nullptr) {
     return absl::NotFoundError(absl::StrCat(
         checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
   }
-  std::shared_ptr<TextCodec> codec(new TextCodec);
-  QD_ASSIGN_OR_RETURN(LlamaConfig config, ParseLlamaConfig(checkpoint.config_json));
-  QD_ASSIGN_OR_RETURN(codec->defaults_, ParseGenerationConfig(checkpoint.generation_config_json, config.vocab_size));
-  codec->warnings_ = codec->defaults_.warnings;
   if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
     return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ",
                                             checkpoint.tokenizer->vocab_size() - 1, ", the model a vocabulary of ",

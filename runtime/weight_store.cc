@@ -76,6 +76,9 @@ const TensorInfo* WeightStore::Find(std::string_view name) const {
 absl::StatusOr<QuantizedMatrix> WeightStore::Read(std::string_view name) const {
   const TensorInfo* info = Find(name);
   if (info == nullptr) return absl::NotFoundError(absl::StrCat("no tensor ", ToAbsl(name)));
+  if (!info->unsupported.empty()) {
+    return absl::UnimplementedError(absl::StrCat("tensor ", info->name, ": ", info->unsupported));
+  }
   absl::StatusOr<QuantizedMatrix> matrix = ReadItem(*info);
   const absl::Status status = matrix.ok() ? CheckFinite(*matrix) : matrix.status();
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat("tensor ", info->name, ": ", status.message()));

@@ -15,12 +15,24 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/ways_to_fit.h"
 #include "scheduler/llm_engine.h"
 #include "scheduler/memory_budget.h"
 #include "scheduler/worker.h"
 
 namespace quantd {
 namespace {
+
+// The message of a model that does not fit, with the settings that would help, as they are in a configuration file.
+absl::Status AdviseOnFit(absl::Status refused, const std::vector<WayToFit>& ways) {
+  if (ways.empty()) return refused;
+  std::string advice;
+  for (const WayToFit& way : ways) {
+    absl::StrAppend(&advice, advice.empty() ? "" : ", or ", way.setting, " ", way.value, " (", way.total_bytes, ")");
+  }
+  return WithReason(absl::ResourceExhaustedError(absl::StrCat(refused.message(), "; it fits with ", advice)),
+                    GetReason(refused));
+}
 
 void LogWarnings(const std::string& model, const std::vector<std::string>& warnings) {
   for (const std::string& warning : warnings) LogWarning(absl::StrCat("model=", model, " ", warning));
@@ -52,7 +64,7 @@ class Registry final : public ModelRegistry {
   absl::StatusOr<std::shared_ptr<LlmHandle>> Find(std::string_view name) override;
   absl::StatusOr<ModelInfo> Get(std::string_view name) const override;
   std::vector<ModelInfo> List() const override;
-  absl::StatusOr<MemoryPlan> Plan(const LoadSpec& spec) const override;
+  absl::StatusOr<MemoryPlan> Plan(const LoadSpec& spec, int64_t taken_bytes) const override;
   int64_t memory_budget_bytes() const override { return budget_; }
   DeviceInfo device() const override { return worker_->device(); }
   Duration last_step_age(const std::string& model) const override;
@@ -69,6 +81,7 @@ class Registry final : public ModelRegistry {
   void LoadOne(const std::string& name);
   absl::StatusOr<std::shared_ptr<LlmPort>> TryLoad(const std::string& name);
   absl::Status Admit(const std::string& name, const MemoryPlan& plan);
+  int64_t Left() const;  // of the budget
   void Update(const std::string& name, const std::function<void(Entry&)>& change);
   ModelInfo Snapshot(const Entry& entry) const QD_REQUIRES(mutex_);
   absl::Status Unknown(std::string_view name) const QD_REQUIRES(mutex_);  // NotFound, with the names that are known
@@ -194,7 +207,10 @@ absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& na
   std::shared_ptr<EngineObserver> observer = hooks_.make_observer(name);
   QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(spec.path));
   QD_ASSIGN_OR_RETURN(MemoryPlan plan, PlanModel(checkpoint, spec, options_.backend, options_.backend_options));
-  QD_RETURN_IF_ERROR(Admit(name, plan));
+  if (absl::Status admitted = Admit(name, plan); !admitted.ok()) {
+    return AdviseOnFit(std::move(admitted),
+                       WaysToFit(checkpoint, spec, plan, options_.backend, options_.backend_options, Left()));
+  }
   QD_ASSIGN_OR_RETURN(std::shared_ptr<const TextCodec> codec, TextCodec::Create(checkpoint));
   LogWarnings(name, plan.warnings);
   LogWarnings(name, codec->warnings());
@@ -258,6 +274,13 @@ absl::Status Registry::Admit(const std::string& name, const MemoryPlan& plan) {
   return absl::OkStatus();
 }
 
+int64_t Registry::Left() const {
+  MutexLock lock(mutex_);
+  int64_t held = 0;
+  for (const auto& [name, entry] : models_) held += entry.planned_bytes;
+  return std::max<int64_t>(budget_ - held, 0);
+}
+
 absl::Status Registry::Unknown(std::string_view name) const {
   std::string known;
   for (const auto& [other, entry] : models_) absl::StrAppend(&known, known.empty() ? "" : ", ", other);
@@ -315,12 +338,20 @@ ModelInfo Registry::Snapshot(const Entry& entry) const {
   return info;
 }
 
-absl::StatusOr<MemoryPlan> Registry::Plan(const LoadSpec& spec) const {
-  QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(spec.path));
+absl::StatusOr<MemoryPlan> Registry::Plan(const LoadSpec& spec, int64_t taken_bytes) const {
+  QD_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(spec.path, WeightFiles::kOptional));
   QD_ASSIGN_OR_RETURN(MemoryPlan plan, PlanModel(checkpoint, spec, options_.backend, options_.backend_options));
-  // What a load fails on is no plan.
-  QD_ASSIGN_OR_RETURN(const std::shared_ptr<const TextCodec> codec, TextCodec::Create(checkpoint));
-  plan.warnings.insert(plan.warnings.end(), codec->warnings().begin(), codec->warnings().end());
+  plan.ways_to_fit = WaysToFit(checkpoint, spec, plan, options_.backend, options_.backend_options,
+                               std::max<int64_t>(budget_ - taken_bytes, 0));
+  const bool of_shapes_alone = checkpoint.weights->assumed().has_value();
+  const absl::StatusOr<std::shared_ptr<const TextCodec>> codec = TextCodec::Create(checkpoint);
+  if (codec.ok()) {
+    plan.warnings.insert(plan.warnings.end(), (*codec)->warnings().begin(), (*codec)->warnings().end());
+  } else if (of_shapes_alone && absl::IsNotFound(codec.status())) {
+    plan.warnings.push_back(std::string(codec.status().message()));
+  } else {
+    return codec.status();
+  }
   return plan;
 }
 

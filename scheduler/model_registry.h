@@ -70,8 +70,9 @@ class ModelRegistry {
   virtual absl::StatusOr<std::shared_ptr<LlmHandle>> Find(std::string_view name) = 0;
   virtual absl::StatusOr<ModelInfo> Get(std::string_view name) const = 0;
   virtual std::vector<ModelInfo> List() const = 0;
-  virtual absl::StatusOr<MemoryPlan> Plan(
-      const LoadSpec& spec) const = 0;  // opens the checkpoint; on the calling thread
+  // Opens the checkpoint, on the calling thread, and fails where a load would. Of a folder without weights it plans
+  // what config.json says. The ways to fit are in the budget less `taken_bytes`.
+  virtual absl::StatusOr<MemoryPlan> Plan(const LoadSpec& spec, int64_t taken_bytes) const = 0;
   virtual int64_t memory_budget_bytes() const = 0;
   virtual DeviceInfo device() const = 0;
   virtual Duration last_step_age(

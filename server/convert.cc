@@ -496,6 +496,12 @@ void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_b
   proto.set_parameters(U64(plan.parameters));
   for (std::string& line : Fallbacks(plan.layers)) proto.add_fallbacks(std::move(line));
   for (const std::string& line : plan.warnings) proto.add_warnings(line);
+  for (const WayToFit& way : plan.ways_to_fit) {
+    v1::WayToFit& to = *proto.add_ways_to_fit();
+    to.set_setting(way.setting);
+    to.set_value(way.value);
+    to.set_total_bytes(U64(way.total_bytes));
+  }
 }
 
 absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view own_device) {

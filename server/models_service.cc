@@ -65,11 +65,11 @@ absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::Memory
     QD_ASSIGN_OR_RETURN(ModelInfo info, registry_.Get(request.name()));
     spec = info.spec;
   }
-  QD_ASSIGN_OR_RETURN(MemoryPlan plan, registry_.Plan(spec));
   int64_t used = 0;
   for (const ModelInfo& info : registry_.List()) {
     if (request.has_spec() || info.name != request.name()) used += info.memory.total();
   }
+  QD_ASSIGN_OR_RETURN(MemoryPlan plan, registry_.Plan(spec, used));
   FillMemoryPlan(plan, registry_.memory_budget_bytes(), used, response);
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
 // `quantd plan`: what a load would take, without loading: the real loader and the largest step in a dry run.
+#include <algorithm>
 #include <cstdio>
 
 #include <CLI/CLI.hpp>
@@ -22,6 +23,13 @@ struct PlanFlags {
 
 std::string Shape(const LayerReport& layer) { return absl::StrCat(layer.n, "x", layer.k); }
 
+// "--kv-cache-bytes 512MiB"
+std::string FlagOf(const WayToFit& way) {
+  std::string flag = absl::StrCat("--", way.setting, " ", way.value);
+  std::replace(flag.begin(), flag.begin() + static_cast<std::ptrdiff_t>(way.setting.size() + 2), '_', '-');
+  return flag;
+}
+
 void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto, int64_t taken,
                bool verbose) {
   std::printf("%s: %s\n", model.name.c_str(), model.spec.path.c_str());
@@ -43,6 +51,9 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
     std::printf("%s\n", ContextNote(plan.max_context, plan.model_context).c_str());
   }
   for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
+  for (const WayToFit& way : plan.ways_to_fit) {
+    std::printf("fits with %s: %s\n", FlagOf(way).c_str(), FormatBytes(way.total_bytes).c_str());
+  }
   for (const std::string& line : plan.warnings) std::printf("warning: %s\n", line.c_str());
   if (!verbose) return;
   Table layers({"LAYER", "SHAPE", "SCHEME", "BYTES", "OF BF16", "KERNEL", "REASON"});
@@ -101,7 +112,7 @@ int Run(const PlanFlags& f) {
   int64_t planned = 0;
   bool fits = true;
   for (const ModelOptions& model : options.models) {
-    absl::StatusOr<MemoryPlan> plan = (*registry)->Plan(model.spec);
+    absl::StatusOr<MemoryPlan> plan = (*registry)->Plan(model.spec, planned);
     if (!plan.ok()) {
       if (options.models.size() > 1) std::fprintf(stderr, "model %s:\n", model.name.c_str());
       PrintError(plan.status());

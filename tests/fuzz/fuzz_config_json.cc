@@ -20,7 +20,7 @@ void ProbeConfig(std::string_view json) {
   QD_CHECK(config->hidden_size > 0 && config->intermediate_size > 0 && config->layers > 0);
   QD_CHECK(config->heads > 0 && config->kv_heads > 0 && config->heads % config->kv_heads == 0);
   QD_CHECK(config->head_dim > 0 && config->head_dim % 2 == 0 && config->max_position > 0);
-  QD_CHECK(std::isfinite(config->rms_norm_eps) && std::isfinite(config->rope_theta) && config->rope_theta > 0);
+  QD_CHECK(std::isfinite(config->rms_norm_eps) && std::isfinite(config->rope.theta) && config->rope.theta > 0);
   for (const int32_t id : config->eos_token_ids) QD_CHECK(id >= 0 && id < config->vocab_size);
 }
 

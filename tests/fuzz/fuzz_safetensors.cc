@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const TensorInfo& info : (*store)->tensors()) {
     const absl::StatusOr<QuantizedMatrix> matrix = (*store)->Read(info.name);
     total += info.file_bytes;
-    if (absl::IsDataLoss(matrix.status())) continue;  // a value that is not finite
+    if (absl::IsDataLoss(matrix.status())) continue;       // a value that is not finite
+    if (absl::IsUnimplemented(matrix.status())) continue;  // a dtype that only matters to a model that has the tensor
     QD_CHECK(matrix.ok());
     QD_CHECK(static_cast<int64_t>(matrix->data.size()) == info.file_bytes);
     QD_CHECK(Validate(matrix->view()).ok() || info.file_bytes == 0);

@@ -129,6 +129,104 @@ TEST_F(CheckpointFolder, RefusesWhatIsIncompleteOrCorrupt) {
   Expect(absl::StatusCode::kInvalidArgument, "has no config.json");
 }
 
+// What people point quantd at that is no checkpoint: each is told what it is.
+TEST_F(CheckpointFolder, RecognisesDiffusionPipelinesAndTheirParts) {
+  folder_.Write("config.json", R"({"_class_name":"FluxTransformer2DModel"})");
+  Expect(absl::StatusCode::kUnimplemented, "a part of a diffusion pipeline, FluxTransformer2DModel");
+  Remove("config.json");
+  for (const char* pipeline : {"FluxPipeline", "CogVideoXPipeline"}) {
+    folder_.Write("model_index.json", absl::StrCat(R"({"_class_name":")", pipeline, R"("})"));
+    Expect(absl::StatusCode::kUnimplemented, absl::StrCat("is a diffusion pipeline, ", pipeline).c_str());
+  }
+  folder_.Write("model_index.json", "{");
+  Expect(absl::StatusCode::kUnimplemented, "is a diffusion pipeline, unnamed");
+}
+
+TEST_F(CheckpointFolder, NamesTheArchitectureThatIsNotSupported) {
+  folder_.Write("config.json", R"({"architectures":["Qwen2ForCausalLM"],"model_type":"qwen2"})");
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const absl::Status status = ParseLlamaConfig(checkpoint->config_json).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Qwen2ForCausalLM"));
+}
+
+TEST_F(CheckpointFolder, SaysWhatAFolderWithoutAConfigurationIs) {
+  Remove("config.json");
+  Expect(absl::StatusCode::kInvalidArgument, "has no config.json, so it is no checkpoint; it has model.safetensors");
+  Remove("model.safetensors");
+  Expect(absl::StatusCode::kInvalidArgument, "is an empty folder; expected a GGUF file, or a folder with config.json");
+  folder_.Write("params.json", "{}");
+  Expect(absl::StatusCode::kUnimplemented, "original form of its maker (params.json)");
+  folder_.Write("adapter_config.json", "{}");
+  Expect(absl::StatusCode::kUnimplemented, "is an adapter");
+  std::filesystem::create_directories(folder_.path() + "/small");
+  folder_.Write("small/config.json", "{}");
+  Expect(absl::StatusCode::kInvalidArgument, "is a folder of models: give one of small");
+  folder_.Write("b.Q4_K_M.gguf", "");
+  folder_.Write("a.Q4_0.gguf", "");
+  Expect(absl::StatusCode::kInvalidArgument, "GGUF files: give one of a.Q4_0.gguf, b.Q4_K_M.gguf");
+  std::filesystem::create_directories(folder_.path() + "/snapshots/0123abc");
+  Expect(absl::StatusCode::kInvalidArgument, "in the cache of Hugging Face; give ");
+}
+
+TEST_F(CheckpointFolder, SaysUnderWhatNamesTheWeightsLie) {
+  Remove("model.safetensors");
+  folder_.Write("model.fp16.safetensors", OneTensor());
+  Expect(absl::StatusCode::kInvalidArgument,
+         "but model.fp16.safetensors; weights are read under those two names alone");
+  Remove("model.fp16.safetensors");
+  folder_.Write("consolidated.safetensors", OneTensor());
+  Expect(absl::StatusCode::kInvalidArgument, "but consolidated.safetensors");
+}
+
+TEST(Checkpoint, SaysWhatAFileThatIsNoGgufIs) {
+  struct Case {
+    const char* name;
+    std::string bytes;
+    absl::StatusCode code;
+    const char* message;
+  };
+  testing::SafetensorsWriter flux;
+  flux.AddF32("double_blocks.0.img_attn.norm.key_norm.scale", std::vector<int64_t>{1}, std::vector<float>{1});
+  const absl::StatusCode invalid = absl::StatusCode::kInvalidArgument, unimplemented = absl::StatusCode::kUnimplemented;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
+  const Case cases[] = {{"x.safetensors", OneTensor(), invalid, "is one safetensors file"},
+                        {"flux1-dev.safetensors", flux.Finish(), unimplemented, "of a diffusion model"},
+                        {"x.pt", "PK", unimplemented, "x.pt: is a pickle, which is never read"},
+                        {"pytorch_model.bin", "PK", unimplemented, "is a pickle"},
+                        {"config.json", "{}", invalid, "is a JSON file: give the folder that holds it"},
+                        {"old.bin.q4", "tjgg\x01", unimplemented, "is a GGML file of before GGUF"},
+                        {"x.gguf", "", invalid, "x.gguf: is an empty file"},
+                        {"x.gguf", "GGU", invalid, "is no GGUF file"},
+                        {"x.gguf", pointer, absl::StatusCode::kDataLoss, "is a pointer of Git LFS"},
+                        {"y.safetensors", pointer, absl::StatusCode::kDataLoss, "is a pointer of Git LFS"}};
+  TempDir folder;
+  for (const Case& c : cases) {
+    const absl::Status status = OpenCheckpoint(folder.Write(c.name, c.bytes)).status();
+    EXPECT_EQ(status.code(), c.code) << c.name << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message)) << c.name;
+  }
+}
+
+TEST(Checkpoint, NamesFromOtherProgramsAreToldFromPaths) {
+  const std::pair<const char*, const char*> names[] = {{"no-such-org/no-such-model", "the name of a model on a hub"},
+                                                       {"llama3.2:1b", "the name of a model in Ollama"},
+                                                       {"library/llama3.2:1b", "the name of a model in Ollama"},
+                                                       {"https://huggingface.co/a/b", "a URL"},
+                                                       {"hf://a/b", "a URL"}};
+  for (const auto& [name, what] : names) {
+    const absl::Status status = OpenCheckpoint(name).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrCat("it looks like ", what, ", and models are not downloaded yet")))
+        << name;
+  }
+  for (const char* path : {"/no/such/folder", "./no-such/folder", "no-such.gguf", "no-such", "a/b/c"}) {
+    EXPECT_EQ(OpenCheckpoint(path).status().message(), absl::StrCat(path, ": No such file or directory"));
+  }
+}
+
 TEST(Checkpoint, NamesAPathThatIsNoCheckpoint) {
   TempDir folder;
   EXPECT_EQ(OpenCheckpoint(folder.path() + "/none").status().code(), absl::StatusCode::kNotFound);

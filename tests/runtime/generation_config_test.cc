@@ -14,7 +14,7 @@ constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 absl::StatusOr<GenerationDefaults> Parse(std::string_view text) { return ParseGenerationConfig(text, 256); }
 
 TEST(GenerationConfig, GreedyUnlessItSamples) {
-  for (const char* text : {"", "{}", R"({"temperature":0.7,"top_k":5})", R"({"do_sample":false,"temperature":0.7})"}) {
+  for (const char* text : {"{}", R"({"temperature":0.7,"top_k":5})", R"({"do_sample":false,"temperature":0.7})"}) {
     const absl::StatusOr<GenerationDefaults> defaults = Parse(text);
     ASSERT_TRUE(defaults.ok()) << defaults.status();
     EXPECT_EQ(defaults->temperature, 0.0f) << text;
@@ -88,7 +88,6 @@ TEST(GenerationConfig, PenaltiesSuppressedTokensAndLengthsHoldForGreedyToo) {
 }
 
 TEST(GenerationConfig, AFileThatSaysNothingOfSamplingIsKnown) {
-  EXPECT_FALSE(Parse("")->says_do_sample);
   EXPECT_FALSE(Parse(R"({"eos_token_id":2})")->says_do_sample);
   EXPECT_TRUE(Parse(R"({"do_sample":false})")->says_do_sample);
   EXPECT_TRUE(Parse(R"({"do_sample":true})")->says_do_sample);
@@ -147,6 +146,19 @@ TEST(GenerationConfig, WhatDoesNothingIsNoWarning) {
     ASSERT_TRUE(defaults.ok()) << text << defaults.status();
     EXPECT_THAT(defaults->warnings, IsEmpty()) << text;
   }
+}
+
+TEST(GenerationConfig, WithoutTheFileConfigJsonSaysIt) {
+  constexpr char kConfig[] =
+      R"({"do_sample":true,"temperature":0.6,"max_length":4096,"repetition_penalty":1.2,"num_beams":2,
+          "eos_token_id":2,"hidden_size":64,"pad_token_id":0})";
+  const absl::StatusOr<GenerationDefaults> legacy = ParseGenerationKeys(kConfig, 256);
+  ASSERT_TRUE(legacy.ok()) << legacy.status();
+  EXPECT_EQ(legacy->temperature, 0.6f);
+  EXPECT_EQ(legacy->max_length, 4096);
+  EXPECT_EQ(legacy->repetition_penalty, 1.2f);
+  EXPECT_THAT(legacy->warnings, ElementsAre("config.json: num_beams 2 is not supported and has no effect"));
+  EXPECT_EQ(ParseGenerationKeys(R"({"max_length":20})", 256)->max_length, std::nullopt);
 }
 
 TEST(GenerationConfig, SuppressingEveryTokenIsRefused) {

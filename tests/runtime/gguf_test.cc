@@ -1,5 +1,6 @@
 #include "runtime/gguf.h"
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -8,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "runtime/generation_config.h"
 #include "runtime/gguf_checkpoint.h"
 #include "runtime/json.h"
 #include "runtime/llama_config.h"
@@ -19,6 +21,7 @@ namespace quantd {
 namespace {
 
 using testing::AddTinyLlamaMetadata;
+using ::testing::ElementsAre;
 using testing::GgufString;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
@@ -123,8 +126,7 @@ std::vector<BadFile> BadContainers() {
       {"magic", [](Writer& w) { w.magic = "GGML"; }, kInvalid, "no GGUF file"},
       {"version 0", [](Writer& w) { w.version = 0; }, kDataLoss, "version 0"},
       {"version 1", [](Writer& w) { w.version = 1; }, kUnimplemented, "version 1"},
-      {"version 2", [](Writer& w) { w.version = 2; }, kUnimplemented, "version 2"},
-      {"version 4", [](Writer& w) { w.version = 4; }, kUnimplemented, "version 4"},
+      {"version 4", [](Writer& w) { w.version = 4; }, kUnimplemented, "version 4, supported are 2 and 3"},
       {"big endian", [](Writer& w) { w.version = 3u << 24; }, kUnimplemented, "big-endian"},
       {"2^64-1 tensors", [](Writer& w) { w.tensors = ~uint64_t{0}; }, kDataLoss, "18446744073709551615 tensors"},
       {"2^63 keys", [](Writer& w) { w.keys = uint64_t{1} << 63; }, kDataLoss, "metadata keys"},
@@ -289,7 +291,9 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
       {"no architecture", [](Writer& w) { w.AddU32("a", 1); }, kDataLoss, "general.architecture is missing"},
       {"architecture a number", [](Writer& w) { w.AddU32("general.architecture", 1); }, kDataLoss, "expected string"},
       {"qwen2", [](Writer& w) { w.AddString("general.architecture", "qwen2"); }, kUnimplemented,
-       "architecture \"qwen2\""},
+       "architecture \"qwen2\" is not supported (llama)"},
+      {"flux", [](Writer& w) { w.AddString("general.architecture", "flux"); }, kUnimplemented,
+       "architecture \"flux\" is a diffusion model, which is not built yet"},
       {"split",
        [&](Writer& w) {
          tiny(w);
@@ -310,7 +314,7 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddI32s("llama.attention.head_count", {1, 2});
          w.AddU32("llama.embedding_length", 64);
        },
-       kDataLoss, "llama.attention.head_count is of kind array of integers"},
+       kDataLoss, "llama.attention.head_count differs between layers"},
       {"heads 0",
        [](Writer& w) {
          w.AddString("general.architecture", "llama");
@@ -324,12 +328,32 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddU32("llama.rope.dimension_count", 16);
        },
        kUnimplemented, "partial rotation"},
-      {"yarn",
+      {"longrope",
        [&](Writer& w) {
          tiny(w);
-         w.AddString("llama.rope.scaling.type", "yarn");
+         w.AddString("llama.rope.scaling.type", "longrope");
        },
-       kUnimplemented, "yarn"},
+       kUnimplemented, "\"longrope\" is not supported (none, linear, yarn)"},
+      {"a part of a split file that says nothing else", [](Writer& w) { w.AddU32("split.count", 3); }, kUnimplemented,
+       "split"},
+      {"soft cap",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddF32("llama.final_logit_softcapping", 30);
+       },
+       kUnimplemented, "llama.final_logit_softcapping 30 is not supported"},
+      {"attention scale",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddF32("llama.attention.scale", 0.5f);
+       },
+       kUnimplemented, "llama.attention.scale 0.5 is not supported"},
+      {"attention to both sides",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddBool("llama.attention.causal", false);
+       },
+       kUnimplemented, "llama.attention.causal 0"},
       {"value size",
        [&](Writer& w) {
          tiny(w);
@@ -508,9 +532,9 @@ TEST(GgufModel, WritesHfConfig) {
   EXPECT_EQ(config->max_position, 128);
   EXPECT_EQ(config->vocab_size, 4);
   EXPECT_EQ(config->rms_norm_eps, 1e-5f);
-  EXPECT_EQ(config->rope_theta, 500000.0f);
-  EXPECT_EQ(config->rope_scaling.kind, RopeScaling::Kind::kLinear);
-  EXPECT_EQ(config->rope_scaling.factor, 4.0f);
+  EXPECT_EQ(config->rope.theta, 500000.0f);
+  EXPECT_EQ(config->rope.scaling.kind, RopeScaling::Kind::kLinear);
+  EXPECT_EQ(config->rope.scaling.factor, 4.0f);
   EXPECT_EQ(config->eos_token_ids, (std::vector<int32_t>{1, 3}));
   EXPECT_FALSE(config->tie_word_embeddings);
   EXPECT_FALSE(config->attention_bias);
@@ -520,6 +544,102 @@ TEST(GgufModel, WritesHfConfig) {
             (std::map<std::string, std::string>{{"default", "{{ 1 }}"}, {"tool_use", "{{ 2 }}"}}));
   ASSERT_TRUE(model->vocab.has_value());
   EXPECT_EQ(model->vocab->tokens.size(), 4u);
+}
+
+TEST(GgufModel, WritesYarnAsLlamaCppScalesIt) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddString("llama.rope.scaling.type", "yarn");
+  writer.AddF32("llama.rope.scaling.factor", 4);
+  writer.AddU32("llama.rope.scaling.original_context_length", 32);
+  writer.AddF32("llama.rope.scaling.attn_factor", 0.5f);
+  writer.AddF32("llama.rope.scaling.yarn_beta_fast", 16);
+  absl::StatusOr<GgufModel> model = Open(writer.Finish());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const RopeScaling& scaling = config->rope.scaling;
+  EXPECT_EQ(scaling.kind, RopeScaling::Kind::kYarn);
+  EXPECT_EQ(scaling.factor, 4.0f);
+  EXPECT_EQ(scaling.original_max_position, 32);
+  EXPECT_FLOAT_EQ(scaling.attention_factor, 0.5f * (1 + 0.1f * std::log(4.0f)));
+  EXPECT_EQ(scaling.beta_fast, 16.0f);
+  EXPECT_EQ(scaling.beta_slow, 1.0f);
+}
+
+TEST(GgufModel, RopeScalingHasLlamaCppsDefaults) {
+  struct Case {
+    const char* what;
+    std::function<void(Writer&)> write;
+    RopeScaling::Kind kind;
+  };
+  const Case cases[] = {
+      {"a factor alone is linear", [](Writer& w) { w.AddF32("llama.rope.scaling.factor", 4); },
+       RopeScaling::Kind::kLinear},
+      {"so is the old key", [](Writer& w) { w.AddF32("llama.rope.scale_linear", 4); }, RopeScaling::Kind::kLinear},
+      {"0 is no factor", [](Writer& w) { w.AddF32("llama.rope.scaling.factor", 0); }, RopeScaling::Kind::kNone},
+      {"none is never scaled",
+       [](Writer& w) {
+         w.AddString("llama.rope.scaling.type", "none");
+         w.AddF32("llama.rope.scaling.factor", 4);
+       },
+       RopeScaling::Kind::kNone},
+  };
+  for (const Case& c : cases) {
+    Writer writer;
+    AddTinyLlamaMetadata(writer);
+    c.write(writer);
+    absl::StatusOr<GgufModel> model = Open(writer.Finish());
+    ASSERT_TRUE(model.ok()) << c.what << model.status();
+    const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
+    ASSERT_TRUE(config.ok()) << c.what << config.status();
+    EXPECT_EQ(config->rope.scaling.kind, c.kind) << c.what;
+    if (c.kind == RopeScaling::Kind::kLinear) EXPECT_EQ(config->rope.scaling.factor, 4.0f) << c.what;
+  }
+}
+
+TEST(GgufModel, OddMetadataThatMeansTheSameLoads) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddU32("llama.rope.freq_base", 20000);        // a whole number where a float is usual
+  writer.AddI32s("llama.attention.key_length", {32});  // one number for each layer
+  writer.AddBool("llama.attention.causal", true);
+  writer.AddF32("llama.logit_scale", 1);
+  writer.AddU32("llama.attention.sliding_window", 64);
+  writer.AddU32("llama.frobnicate", 7);
+  writer.AddTensor("blk.0.attn_rot_embd.weight", {16}, 0, F32Bytes(Iota(16)));
+  writer.version = 2;  // the same layout
+  absl::StatusOr<GgufModel> model = Open(writer.Finish());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.theta, 20000.0f);
+  EXPECT_EQ(config->head_dim, 32);
+  EXPECT_EQ(config->sliding_window, 64);
+  EXPECT_THAT(model->weights->warnings(), ElementsAre(HasSubstr("unknown key llama.frobnicate"),
+                                                      HasSubstr("1 tensors attn_rot_embd are not used")));
+}
+
+TEST(GgufModel, SamplingDefaultsOfTheFileAreAGenerationConfig) {
+  Writer writer;
+  AddTinyLlamaMetadata(writer);
+  writer.AddF32("general.sampling.temp", 0.6f);
+  writer.AddU32("general.sampling.top_k", 20);
+  writer.AddF32("general.sampling.penalty_repeat", 1.1f);
+  writer.AddU32("general.sampling.mirostat", 2);
+  absl::StatusOr<GgufModel> model = Open(writer.Finish());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const absl::StatusOr<GenerationDefaults> defaults = ParseGenerationConfig(model->generation_config_json, 4);
+  ASSERT_TRUE(defaults.ok()) << defaults.status();
+  EXPECT_EQ(defaults->temperature, 0.6f);
+  EXPECT_EQ(defaults->top_k, 20);
+  EXPECT_EQ(defaults->top_p, 0.95f);
+  EXPECT_EQ(defaults->min_p, 0.05f);
+  EXPECT_EQ(defaults->repetition_penalty, 1.1f);
+  EXPECT_THAT(model->weights->warnings(), ElementsAre(HasSubstr("penalty_repeat"), HasSubstr("mirostat")));
+  Writer bare;
+  AddTinyLlamaMetadata(bare);
+  EXPECT_EQ(Open(bare.Finish())->generation_config_json, "");
 }
 
 TEST(GgufModel, FileThatShrinksUnderTheReaderIsDataLoss) {
@@ -546,7 +666,7 @@ TEST(GgufModel, OpensSmolLm2) {
   EXPECT_EQ(config->layers, 30);
   EXPECT_EQ(config->head_dim, 64);
   EXPECT_EQ(config->vocab_size, 49152);
-  EXPECT_EQ(config->rope_theta, 100000.0f);
+  EXPECT_EQ(config->rope.theta, 100000.0f);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_EQ(model->weights->tensors().size(), 272u);
   EXPECT_EQ(model->weights->Find("model.embed_tokens.weight")->scheme.weight, WeightFormat::kInt8);

@@ -86,9 +86,29 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Values("gqa1_f32", "gqa2_bf16_tied", "gqa4_f16", "gqa8_bf16", "head_dim20_given",
                                          "head_dim48_given", "head_dim80_given", "head_dim20_derived",
                                          "head_dim48_derived", "head_dim80_derived", "rope_linear", "rope_llama3",
-                                         "rope_parameters", "biases", "sharded"),
+                                         "rope_parameters", "biases", "sharded", "rope_yarn", "rope_yarn_mscale",
+                                         "rope_llama3_beside", "mistral", "biases_qkv", "tied_in_name"),
                        ::testing::Values("reference", "cpu")),
     [](const auto& param_info) { return std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param); });
+
+// The base of the dynamic kind is that of the longest sequence there can be. transformers takes that of the length so
+// far, so a text that is read at once gives the same where it is the longest; up to the original 32 tokens any does.
+TEST(LlamaTest, DynamicRopeEqualsTransformersAtTheLongestSequence) {
+  auto golden = testing::ReadGoldenTensors(kGoldens + "rope_dynamic/golden.safetensors");
+  for (int i = 0; i < 4; ++i) {
+    const std::vector<int32_t>& ids = golden.at("ids_" + std::to_string(i)).i32;
+    const std::vector<float>& want = golden.at("logits_" + std::to_string(i)).f32;
+    const int64_t length = std::ssize(ids);
+    for (const int64_t max_context : {std::max<int64_t>(length, 2), std::max<int64_t>(length, 32)}) {
+      auto harness = ModelHarness::Open(kGoldens + "rope_dynamic", F32Spec(), max_context);
+      ASSERT_TRUE(harness.ok()) << harness.status();
+      for (int64_t chunk : {64, 7}) {
+        EXPECT_LT(WorstError((*harness)->Logits(ids, chunk), want, (*harness)->vocab()), 1e-4)
+            << length << " tokens of " << max_context << ", chunks of " << chunk;
+      }
+    }
+  }
+}
 
 // GGUF as llama.cpp's converter writes it: permuted q/k, block types, rope factors; goldens from the gguf package's
 // values.

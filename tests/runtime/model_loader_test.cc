@@ -10,13 +10,17 @@
 #include <vector>
 
 #include "runtime/json.h"
+#include "runtime/ways_to_fit.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
 
 namespace quantd {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::SafetensorsWriter;
 using testing::TempDir;
 
@@ -49,7 +53,9 @@ std::vector<NamedShape> Tensors() {
   return all;
 }
 
-std::string Weights(const std::vector<NamedShape>& tensors, const std::string& nan_in = "") {
+// `nan_in` has a NaN, `other` has values of its own.
+std::string Weights(const std::vector<NamedShape>& tensors, const std::string& nan_in = "",
+                    const std::string& other = "") {
   SafetensorsWriter writer;
   for (const auto& [name, shape] : tensors) {
     int64_t elements = 1;
@@ -57,6 +63,7 @@ std::string Weights(const std::vector<NamedShape>& tensors, const std::string& n
     std::vector<float> values(static_cast<size_t>(elements));
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 13) / 64 - 0.1f;
     if (name == nan_in) values[5] = NAN;
+    if (name == other) values[5] = 1;
     writer.AddF32(name, shape, values);
   }
   return writer.Finish();
@@ -163,21 +170,139 @@ TEST_F(ModelLoaderTest, MissingTensorIsDataLoss) {
   ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.1.mlp.gate_proj.weight: the checkpoint has no such tensor");
 }
 
-TEST_F(ModelLoaderTest, MissingBiasIsDataLoss) {
-  Write(Config(R"("attention_bias":true)"), Weights(Tensors()));
-  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.0.self_attn.q_proj.bias: the checkpoint has no such tensor");
+// As transformers, which makes what is missing of a bias and says so.
+TEST_F(ModelLoaderTest, BiasesThatTheConfigAsksForAndTheFileLacksCountAsZero) {
+  const std::string config = Config(R"("attention_bias":true,"mlp_bias":true)");
+  std::vector<NamedShape> tensors = Tensors();
+  for (int64_t i = 0; i < kLayers; ++i) {
+    for (const char* layer : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
+      const int64_t rows = std::string(layer) == "self_attn.q_proj" ? 32 : 16;
+      tensors.push_back({"model.layers." + std::to_string(i) + "." + layer + ".bias", {rows}});
+    }
+  }
+  Write(config, Weights(tensors));
+  const absl::StatusOr<MemoryPlan> plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->warnings, ElementsAre(AllOf(HasSubstr("8 biases that the configuration asks for are missing"),
+                                                HasSubstr("model.layers.0.self_attn.o_proj.bias"))));
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  tensors.back().second = {15};
+  Write(config, Weights(tensors));
+  ExpectRefused(absl::StatusCode::kDataLoss, "model.layers.1.self_attn.v_proj.bias: shape [15], expected [16]");
 }
 
-TEST_F(ModelLoaderTest, UnusedTensorIsDataLossButForTheHarmless) {
+TEST_F(ModelLoaderTest, TensorsThatTheModelDoesNotUseAreAWarningButForTheHarmless) {
   std::vector<NamedShape> tensors = Tensors();
   tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", {8}});
   tensors.push_back({"lm_head.weight", {kVocab, kHidden}});  // a tied checkpoint that holds its table twice
   Write(Config(), Weights(tensors));
-  EXPECT_TRUE(Load().ok());
+  ASSERT_TRUE(Load().ok()) << Load().status();
+  EXPECT_THAT(Plan()->warnings, IsEmpty());
   tensors.push_back({"model.layers.0.self_attn.q_norm.weight", {16}});
+  tensors.push_back({"model.layers.0.self_attn.q_proj.bias", {32}});  // the configuration says there is none
+  tensors.push_back({"model.layers.7.mlp.up_proj.weight", {3}});
   Write(Config(), Weights(tensors));
-  ExpectRefused(absl::StatusCode::kDataLoss,
-                "model.layers.0.self_attn.q_norm.weight: the model does not use this tensor");
+  ASSERT_TRUE(Load().ok()) << Load().status();
+  EXPECT_THAT(Plan()->warnings,
+              ElementsAre(HasSubstr("3 tensors of the checkpoint are not of the model and are not used: "
+                                    "model.layers.0.self_attn.q_norm.weight, model.layers.0.self_attn.q_proj.bias, ")));
+}
+
+TEST_F(ModelLoaderTest, ATensorThatCannotBeReadMattersOnlyToAModelThatUsesIt) {
+  for (const bool used : {false, true}) {
+    SafetensorsWriter writer;
+    for (const auto& [name, shape] : Tensors()) {
+      if (used && name == "model.norm.weight") continue;
+      int64_t elements = 1;
+      for (int64_t d : shape) elements *= d;
+      writer.AddF32(name, shape, std::vector<float>(static_cast<size_t>(elements), 0.5f));
+    }
+    writer.Add(used ? "model.norm.weight" : "model.layers.0.self_attn.bias", "I64", std::vector<int64_t>{kHidden},
+               std::string(kHidden * 8, '\0'));
+    Write(Config(), writer.Finish());
+    if (used) {
+      ExpectRefused(absl::StatusCode::kUnimplemented, "tensor model.norm.weight: dtype I64 is not supported");
+    } else {
+      EXPECT_TRUE(Load().ok()) << Load().status();
+      EXPECT_THAT(Plan()->warnings, ElementsAre(HasSubstr("model.layers.0.self_attn.bias")));
+    }
+  }
+}
+
+// As transformers 5: what is there twice and differs is not tied, and a tied table may have either name.
+TEST_F(ModelLoaderTest, ATiedHeadIsWhatTheFileSaysItIs) {
+  const int64_t table_bytes = kVocab * kHidden * 4;
+  ASSERT_TRUE(Plan().ok());
+  const int64_t tied_bytes = Plan()->use.bytes[0];
+  std::vector<NamedShape> tensors = Tensors();
+  tensors.push_back({"lm_head.weight", {kVocab, kHidden}});
+  Write(Config(), Weights(tensors));
+  EXPECT_EQ(Plan()->use.bytes[0], tied_bytes) << "the same values twice";
+  Write(Config(), Weights(tensors, /*nan_in=*/"", /*other=*/"lm_head.weight"));
+  const absl::StatusOr<MemoryPlan> plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_GE(plan->use.bytes[0], tied_bytes + table_bytes);
+  EXPECT_THAT(plan->warnings, ElementsAre(HasSubstr("tie_word_embeddings is true, but lm_head.weight differs")));
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  tensors = Tensors();
+  tensors[0].first = "lm_head.weight";
+  Write(Config(), Weights(tensors));
+  ASSERT_TRUE(Plan().ok()) << Plan().status();
+  EXPECT_EQ(Plan()->use.bytes[0], tied_bytes) << "the table under the head's name";
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  Write(Config(R"("tie_word_embeddings":false)"), Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kDataLoss, "lm_head.weight: the checkpoint has no such tensor");
+}
+
+TEST_F(ModelLoaderTest, AWindowShorterThanTheContextIsRefusedWithWhatToDo) {
+  Write(Config(R"("sliding_window":48)"), Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kUnimplemented,
+                "sliding_window 48 is shorter than the 64 tokens that a sequence can have here");
+  EXPECT_EQ(Plan().status().code(), absl::StatusCode::kUnimplemented);
+  spec_.max_context = 48;
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  spec_.max_context = 49;
+  ExpectRefused(absl::StatusCode::kUnimplemented, "with max_context at most 48 the model runs as it is");
+  spec_.max_context = 0;
+  for (const char* fine :
+       {R"("sliding_window":64)", R"("sliding_window":null)", R"("sliding_window":4,"use_sliding_window":false)",
+        R"("sliding_window":4,"layer_types":["full_attention","full_attention"])"}) {
+    Write(Config(fine), Weights(Tensors()));
+    EXPECT_TRUE(Load().ok()) << fine << Load().status();
+  }
+}
+
+TEST_F(ModelLoaderTest, AMistralWhoseGraphIsLlamasLoads) {
+  std::string config = Config(R"("sliding_window":null,"model_type":"mistral")");
+  config.replace(config.find("LlamaFor"), 5, "Mistral");
+  Write(config, Weights(Tensors()));
+  EXPECT_TRUE(Load().ok()) << Load().status();
+  config.replace(config.find("\"sliding_window\":null"), std::string("\"sliding_window\":null").size(),
+                 "\"sliding_window\":32");
+  Write(config, Weights(Tensors()));
+  ExpectRefused(absl::StatusCode::kUnimplemented, "sliding_window 32");
+}
+
+// max_position_embeddings is what a model was trained on; a scaling that stretches it may be asked for more.
+TEST_F(ModelLoaderTest, AScalingMayBeAskedForTheContextThatItStretchesTo) {
+  struct Case {
+    const char* patch;
+    int64_t longest;
+  };
+  const Case cases[] = {{R"("rope_scaling":{"type":"dynamic","factor":4})", 256},
+                        {R"("rope_scaling":{"type":"linear","factor":2})", 128},
+                        {R"("rope_scaling":{"type":"linear","factor":0.5})", 64},
+                        {R"("rope_scaling":{"type":"yarn","factor":4,"original_max_position_embeddings":32})", 128}};
+  for (const Case& c : cases) {
+    Write(Config(c.patch), Weights(Tensors()));
+    spec_.max_context = 0;
+    ASSERT_TRUE(Plan().ok()) << c.patch << Plan().status();
+    EXPECT_EQ(Plan()->max_context, 64) << c.patch;
+    spec_.max_context = c.longest;
+    EXPECT_EQ(Plan()->max_context, c.longest) << c.patch;
+    spec_.max_context = c.longest + 1;
+    ExpectRefused(absl::StatusCode::kInvalidArgument, "expected 2 to the model's " + std::to_string(c.longest));
+  }
 }
 
 TEST_F(ModelLoaderTest, WrongShapeIsDataLossThatNamesBoth) {
@@ -326,7 +451,76 @@ TEST_F(ModelLoaderTest, ModelTypeStandsInForTheArchitecture) {
 
 TEST_F(ModelLoaderTest, UnknownArchitectureIsUnimplemented) {
   Write(R"({"architectures":["MambaForCausalLM"]})", Weights(Tensors()));
-  ExpectRefused(absl::StatusCode::kUnimplemented, "architecture MambaForCausalLM, expected LlamaForCausalLM");
+  ExpectRefused(absl::StatusCode::kUnimplemented,
+                "architecture MambaForCausalLM, supported are LlamaForCausalLM and MistralForCausalLM");
+}
+
+// config.json says the shapes and the format, so a plan needs no more.
+TEST_F(ModelLoaderTest, AFolderWithoutWeightsIsPlannedAsWithThem) {
+  for (const char* patch : {"", R"("tie_word_embeddings":false)", R"("attention_bias":true,"mlp_bias":true)"}) {
+    for (const char* scheme : {"", "int8_weight_only"}) {
+      SCOPED_TRACE(absl::StrCat(patch, " as ", scheme));
+      spec_.weights = scheme;
+      std::vector<NamedShape> tensors = Tensors();
+      const std::string config =
+          Config(absl::StrCat(*patch ? patch : R"("mlp_bias":false)", R"(,"torch_dtype":"float32")"));
+      if (config.find("\"tie_word_embeddings\":false") != config.npos)
+        tensors.push_back({"lm_head.weight", {kVocab, kHidden}});
+      if (config.find("\"attention_bias\":true") != config.npos) {
+        for (const NamedShape& tensor : Tensors()) {
+          const size_t end = tensor.first.find("_proj.weight");
+          if (end != tensor.first.npos)
+            tensors.push_back({tensor.first.substr(0, end) + "_proj.bias", {tensor.second[0]}});
+        }
+      }
+      Write(config, Weights(tensors));
+      const absl::StatusOr<MemoryPlan> whole = Plan();
+      ASSERT_TRUE(whole.ok()) << whole.status();
+      std::filesystem::remove(folder_.path() + "/model.safetensors");
+      const absl::StatusOr<Checkpoint> shapes = OpenCheckpoint(folder_.path(), WeightFiles::kOptional);
+      ASSERT_TRUE(shapes.ok()) << shapes.status();
+      const absl::StatusOr<MemoryPlan> plan = PlanModel(*shapes, spec_, "cpu", options_);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      EXPECT_EQ(plan->use.bytes, whole->use.bytes);
+      EXPECT_EQ(plan->parameters, whole->parameters);
+      EXPECT_EQ(plan->layers.size(), whole->layers.size());
+      EXPECT_THAT(plan->warnings,
+                  ElementsAre(HasSubstr("there are no weights: planned for what config.json says, in f32")));
+    }
+  }
+  ExpectRefused(absl::StatusCode::kInvalidArgument, "neither model.safetensors nor");
+  folder_.Write("model.safetensors.index.json", R"({"weight_map":{"a":"model-00001-of-00001.safetensors"}})");
+  EXPECT_TRUE(OpenCheckpoint(folder_.path(), WeightFiles::kOptional).ok());
+  ExpectRefused(absl::StatusCode::kDataLoss, "none of its 1 files is there (model-00001-of-00001.safetensors)");
+  folder_.Write("pytorch_model.bin", "");
+  EXPECT_EQ(OpenCheckpoint(folder_.path(), WeightFiles::kOptional).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(ModelLoaderTest, SaysWhichOneSettingWouldMakeItFit) {
+  spec_.max_sequences = spec_.max_batch_tokens = 16;
+  Write(Config(R"("max_position_embeddings":4096)"), Weights(Tensors()));
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const absl::StatusOr<MemoryPlan> plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto ways = [&](int64_t available) { return WaysToFit(*checkpoint, spec_, *plan, "cpu", options_, available); };
+  EXPECT_THAT(ways(plan->use.total()), IsEmpty()) << "it fits";
+  EXPECT_THAT(ways(1000), IsEmpty()) << "nothing helps";
+  const int64_t available = plan->use.total() - plan->use.bytes[1] / 2;
+  const std::vector<WayToFit> found = ways(available);
+  std::vector<std::string> settings;
+  for (const WayToFit& way : found) {
+    settings.push_back(way.setting);
+    EXPECT_LE(way.total_bytes, available) << way.setting;
+    LoadSpec changed = spec_;
+    if (way.setting == "kv_cache_bytes") changed.kv_cache_bytes = std::stoll(way.value) << 20;
+    if (way.setting == "max_context") changed.max_context = std::stoll(way.value);
+    if (way.setting == "max_sequences") changed.max_sequences = std::stoll(way.value);
+    if (way.setting == "kv_cache_dtype") changed.keys = changed.values = KvFormat::kInt8;
+    EXPECT_EQ(PlanModel(*checkpoint, changed, "cpu", options_)->use.total(), way.total_bytes) << way.setting;
+  }
+  // An int8 cache has scales beside its values, so half is not quite enough.
+  EXPECT_THAT(settings, ElementsAre("kv_cache_bytes", "max_context", "max_sequences"));
 }
 
 TEST_F(ModelLoaderTest, UnknownBackendIsInvalidArgument) {

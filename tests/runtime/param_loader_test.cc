@@ -18,7 +18,7 @@ class FakeStore : public WeightStore {
  public:
   void Add(const std::string& name, QuantizedMatrix matrix) {
     const Shape shape = matrix.n == 1 ? Shape{matrix.k} : Shape{matrix.n, matrix.k};
-    WeightStore::Add({name, shape, matrix.scheme, static_cast<int64_t>(matrix.data.size()), matrices_.size()});
+    WeightStore::Add({name, shape, matrix.scheme, static_cast<int64_t>(matrix.data.size()), matrices_.size(), ""});
     Finish();
     matrices_.push_back(std::move(matrix));
   }
@@ -87,7 +87,7 @@ TEST_F(ParamLoaderTest, PartsOfDifferentSchemesStandSideBySide) {
     std::vector<std::pair<std::string, std::string>> rules;
     if (mixed) rules = {{"k", "int8_dynamic_activation_int8_weight"}, {"v", "int8_weight_only"}};
     ParamLoader loader = Loader(rules);
-    QuantizedLinear qkv = loader.Linear({{"q", 40}, {"k", 24}, {"v", 24}}, kK, /*with_bias=*/false);
+    QuantizedLinear qkv = loader.Linear({{"q", 40}, {"k", 24}, {"v", 24}}, kK, ParamLoader::Bias::kNone);
     ASSERT_TRUE(loader.Finish().ok()) << loader.Finish();
     EXPECT_EQ(params_.weights.size(), mixed ? 3u : 1u);
     // A norm with weights of one and rows of unit mean square: both forms are made by whoever produces the input.
@@ -124,7 +124,7 @@ TEST_F(ParamLoaderTest, ValuesThatAreNotFiniteAreDataLossThatNamesTheTensor) {
           StoreFloat(matrix.data.data(), WeightDType(matrix.scheme.weight), at, bad);
           store_.Add("q.weight", matrix);
           ParamLoader loader = Loader(*wanted ? Rules{{"q", wanted}} : Rules{});
-          loader.Linear({{"q", 2}}, 33, /*with_bias=*/false);
+          loader.Linear({{"q", 2}}, 33, ParamLoader::Bias::kNone);
           EXPECT_EQ(loader.Finish().code(), absl::StatusCode::kDataLoss) << stored << " " << wanted << " " << at;
           EXPECT_THAT(std::string(loader.Finish().message()),
                       HasSubstr(at < 33 ? "q.weight: the value in row 0, column " : "row 1"));
@@ -149,7 +149,7 @@ TEST_F(ParamLoaderTest, ParametersThatAreNotFiniteAreDataLossThatNamesTheTensor)
     StoreFloat((zeros ? matrix.zeros : matrix.scales).data(), DType::kF16, 5, INFINITY);
     store_.Add("q.weight", matrix);
     ParamLoader loader = Loader({});
-    loader.Linear({{"q", 3}}, 64, /*with_bias=*/false);
+    loader.Linear({{"q", 3}}, 64, ParamLoader::Bias::kNone);
     EXPECT_EQ(loader.Finish().code(), absl::StatusCode::kDataLoss);
     EXPECT_THAT(std::string(loader.Finish().message()),
                 HasSubstr(zeros ? "q.weight: the zero in row 2, group 1 is inf"

@@ -36,7 +36,7 @@ TEST(MemoryTruth, PlanEqualsTagsAndResidentGrowth) {
   spec.path = testing::DemoModelPath();
   spec.keys = spec.values = KvFormat::kInt8;
   spec.kv_cache_bytes = 64 << 20;
-  auto plan = (*registry)->Plan(spec);
+  auto plan = (*registry)->Plan(spec, /*taken_bytes=*/0);
   ASSERT_TRUE(plan.ok()) << plan.status();
 
   const int64_t before = ResidentBytes();

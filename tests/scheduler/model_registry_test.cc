@@ -67,7 +67,7 @@ TEST_F(ModelRegistryTest, LoadsAModelThatReportsThePlannedBytesAndServes) {
   ASSERT_NE(handle, nullptr);
   const ModelInfo info = *registry_->Get("tiny");
   EXPECT_EQ(info.state, ModelState::kReady);
-  auto plan = registry_->Plan(Spec());
+  auto plan = registry_->Plan(Spec(), /*taken_bytes=*/0);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(info.memory.bytes, plan->use.bytes);
   EXPECT_EQ(info.limits->kv_blocks, plan->kv_blocks);
@@ -127,7 +127,7 @@ TEST_F(ModelRegistryTest, AContextWithNoRoomForAnAnswerIsRefused) {
 TEST_F(ModelRegistryTest, AnAbsurdCacheIsRefusedAndDoesNotOverflow) {
   LoadSpec spec = Spec();
   spec.kv_cache_bytes = std::numeric_limits<int64_t>::max();
-  const absl::Status plan = registry_->Plan(spec).status();
+  const absl::Status plan = registry_->Plan(spec, /*taken_bytes=*/0).status();
   EXPECT_EQ(plan.code(), absl::StatusCode::kInvalidArgument) << plan;
   ASSERT_TRUE(registry_->Load("huge", spec, {}).ok());
   EXPECT_EQ(registry_->WaitUntilLoaded().code(), absl::StatusCode::kInvalidArgument);
@@ -155,7 +155,7 @@ TEST_F(ModelRegistryTest, AFailedLoadSaysWhyAndTheOthersServeOn) {
 }
 
 TEST_F(ModelRegistryTest, AModelOverTheBudgetIsRefusedByThePlan) {
-  const int64_t bytes = registry_->Plan(Spec())->use.total();
+  const int64_t bytes = registry_->Plan(Spec(), /*taken_bytes=*/0)->use.total();
   Create(bytes);
   LoadTiny(Spec());
   ASSERT_TRUE(registry_->Load("second", Spec(), {}).ok());
@@ -186,7 +186,7 @@ TEST_F(ModelRegistryTest, EndsWhileLoading) {
 
 TEST_F(ModelRegistryTest, AThousandUnrulyRequestsLeakNothingAndAreCountedOnce) {
   LoadSpec spec = Spec();
-  spec.kv_cache_bytes = 20 * kKvBlockTokens * registry_->Plan(spec)->kv_bytes_per_token;
+  spec.kv_cache_bytes = 20 * kKvBlockTokens * registry_->Plan(spec, /*taken_bytes=*/0)->kv_bytes_per_token;
   auto handle = LoadTiny(spec, {.max_waiting_requests = 20, .max_waiting_tokens = 900});
   ASSERT_NE(handle, nullptr);
   constexpr int kRequests = 1000;

@@ -176,7 +176,7 @@ class FakeRegistry final : public ModelRegistry {
     MutexLock lock(mutex_);
     return {info_};
   }
-  absl::StatusOr<MemoryPlan> Plan(const LoadSpec&) const override {
+  absl::StatusOr<MemoryPlan> Plan(const LoadSpec&, int64_t) const override {
     MemoryPlan plan;
     plan.use.bytes = {1000, 200, 30};
     plan.kv_blocks = 10;

@@ -14,7 +14,7 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 VOCAB = 64
 LENGTHS = [1, 6, 33, 70]  # KV blocks hold 32 tokens: below, across one border, across two
@@ -26,6 +26,7 @@ BASE = {
 }
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}
+ONE_LAYER = {"num_hidden_layers": 1}
 # name: (dtype on disk, what differs from BASE; None drops the key). "_..." are instructions to this script.
 CHECKPOINTS = {
     "gqa1_f32": ("f32", {"num_key_value_heads": 4}),
@@ -47,6 +48,17 @@ CHECKPOINTS = {
                                  "rope_parameters": {**LLAMA3, "rope_theta": 20000.0}}),
     "biases": ("bf16", {"attention_bias": True, "mlp_bias": True}),
     "sharded": ("f16", {"_shards": 3, "num_hidden_layers": 3}),
+    "rope_yarn": ("bf16", {**ONE_LAYER, "head_dim": 16, "rope_scaling": {"type": "yarn", "factor": 4.0,
+                                                                         "original_max_position_embeddings": 32}}),
+    "rope_yarn_mscale": ("bf16", {**ONE_LAYER, "head_dim": 16, "rope_theta": None, "rope_scaling": None, "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 500.0, "factor": 3.0, "original_max_position_embeddings": 48, "beta_fast": 4,
+        "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 0.5, "truncate": False}}),
+    "rope_dynamic": ("bf16", {**ONE_LAYER, "max_position_embeddings": 32, "rope_scaling": {"type": "dynamic", "factor": 4.0}}),
+    "rope_llama3_beside": ("bf16", {**ONE_LAYER, "head_dim": 16, "original_max_position_embeddings": 64, "rope_scaling": {
+        k: v for k, v in LLAMA3.items() if k != "original_max_position_embeddings"}}),
+    "mistral": ("bf16", {**ONE_LAYER, "architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None}),
+    "biases_qkv": ("bf16", {**ONE_LAYER, "attention_bias": True, "_without": ["self_attn.o_proj.bias"]}),
+    "tied_in_name": ("bf16", {**ONE_LAYER, "_tie_word_embeddings": True}),
 }
 DTYPES = {"f32": ("float32", torch.float32), "f16": ("float16", torch.float16), "bf16": ("bfloat16", torch.bfloat16)}
 
@@ -103,9 +115,12 @@ def write_json(path: pathlib.Path, value: dict) -> None:
 def make(folder: pathlib.Path, seed: int, dtype: str, changes: dict) -> None:
     generator = torch.Generator().manual_seed(seed)
     config = BASE | {k: v for k, v in changes.items() if not k.startswith("_")}
-    config = {k: v for k, v in config.items() if v is not None or k not in changes}
+    config = {k: v for k, v in config.items() if v is not None or k not in changes or k == "sliding_window"}
     config["torch_dtype"], torch_dtype = DTYPES[dtype]
-    tensors = {k: v.to(torch_dtype).contiguous() for k, v in make_tensors(config, generator).items()}
+    tensors = {k: v.to(torch_dtype).contiguous() for k, v in make_tensors(config, generator).items()
+               if not any(k.endswith(name) for name in changes.get("_without", []))}
+    # A configuration that says tied beside a head of its own: transformers 5 uses both.
+    config["tie_word_embeddings"] |= changes.get("_tie_word_embeddings", False)
     if changes.get("_inv_freq"):  # a buffer that old checkpoints carry; nothing reads it
         head_dim = config["hidden_size"] // config["num_attention_heads"]
         frequencies = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
@@ -116,7 +131,7 @@ def make(folder: pathlib.Path, seed: int, dtype: str, changes: dict) -> None:
                {"bos_token_id": 1, "eos_token_id": [2, 5], "do_sample": True, "temperature": 0.6, "top_p": 0.9})
     write_weights(folder, tensors, changes.get("_shards", 1))
 
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     golden = {}
     for i, length in enumerate(LENGTHS):
         ids = torch.randint(0, VOCAB, (length,), generator=generator)
