@@ -62,7 +62,7 @@ absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_vi
 std::string ContextNote(int64_t held, int64_t wanted);
 // Layers that have not got the scheme that was asked for, with the reason; a line for all layers that differ by number
 // only, and at most kMaxFallbackLines of them and one that says how many more.
-inline constexpr size_t kMaxFallbackLines = 256;
+inline constexpr size_t kMaxFallbackLines = 64;
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
 // "int8", or "int8/bf16" where keys and values differ.
 std::string KvName(const LoadSpec& spec);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/answer_size.h"
 #include "server/convert.h"
 #include "server/status.h"
 
@@ -33,7 +34,7 @@ grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext*
     if (!request->loaded_only() || info.state == ModelState::kReady) FillModel(info, *response->add_models());
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(ToGrpc(CheckAnswerSize(*response, "GetModel gives one model at a time")));
   return reactor;
 }
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/answer_size.h"
 #include "server/convert.h"
 
 namespace quantd {
@@ -14,14 +15,6 @@ namespace {
 
 absl::Status Invalid(const char* field, const std::string& why) {
   return WithField(absl::InvalidArgumentError(absl::StrCat(field, ": ", why)), field);
-}
-
-absl::Status CheckAnswer(const google::protobuf::Message& answer, const char* remedy) {
-  const size_t bytes = answer.ByteSizeLong();
-  if (bytes <= kMaxAnswerBytes) return absl::OkStatus();
-  return WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                        "the answer would have ", bytes, " bytes, expected at most ", kMaxAnswerBytes, ": ", remedy)),
-                    "LIMIT");
 }
 
 absl::StatusOr<EncodedPrompt> EncodeText(const TextCodec& codec, const v1::TokenizeRequest& request, const Stop& stop) {
@@ -57,7 +50,7 @@ absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request
   }
   if (!request.has_rendered() || request.rendered()) response.set_rendered(std::move(encoded->rendered));
   response.set_max_context(static_cast<uint32_t>(model.limits().max_sequence_tokens()));
-  return CheckAnswer(response, "byte_offsets: false and rendered: false leave those out");
+  return CheckAnswerSize(response, "byte_offsets: false and rendered: false leave those out");
 }
 
 absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& request,
@@ -67,7 +60,7 @@ absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& req
   }
   QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), model.limits().vocab_size, "ids"));
   response.set_text(model.codec().Decode(ids, /*skip_special_tokens=*/false));
-  return CheckAnswer(response, "send fewer ids at a time");
+  return CheckAnswerSize(response, "send fewer ids at a time");
 }
 
 }  // namespace quantd

@@ -9,11 +9,8 @@
 
 namespace quantd {
 
-// What a gRPC client takes by default of one message: an answer is never larger.
-inline constexpr size_t kMaxAnswerBytes = 4 << 20;
-
-// InvalidArgument: a field is wrong (with its path), or the text too long. ResourceExhausted LIMIT: the answer would
-// not fit (says what to leave out). Errors of the codec; Cancelled: `stop` said so.
+// InvalidArgument: a field is wrong (with its path), or the text too long. ResourceExhausted LIMIT: the answer would be
+// larger than kMaxAnswerBytes (says what to leave out). Errors of the codec; Cancelled: `stop` said so.
 absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response,
                       const Stop& stop = {});
 absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response);

@@ -56,6 +56,10 @@ absl::Status UnbuiltError(std::string_view path) {
   const std::string_view method = path.substr(path.starts_with("/") ? 1 : 0);
   const auto* found = std::find_if(std::begin(kUnbuilt), std::end(kUnbuilt),
                                    [&](const Unbuilt& unbuilt) { return unbuilt.method == method; });
+  if (method.ends_with(".ServerReflection/ServerReflectionInfo")) {  // where it is on, its service takes it
+    return WithReason(absl::UnimplementedError(absl::StrCat(Shown(method), ": reflection is off (--no-reflection)")),
+                      "METHOD_UNKNOWN");
+  }
   if (found == std::end(kUnbuilt)) {
     return WithReason(
         absl::UnimplementedError(absl::StrCat(

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "grpc/health/v1/health.pb.h"
+#include "server/answer_size.h"
 #include "server/convert.h"
 #include "server/schema_reflection.h"
 #include "server/tokenize.h"

@@ -35,7 +35,7 @@ TEST(FallbacksTest, TheLinesAreBounded) {
   for (int i = 0; i < 1000; ++i) layers.push_back(Layer("layer_" + std::to_string(i), "bf16", "fallback: x"));
   const std::vector<std::string> lines = Fallbacks(layers);
   ASSERT_EQ(lines.size(), kMaxFallbackLines + 1);
-  EXPECT_EQ(lines.back(), "and 744 lines more");
+  EXPECT_EQ(lines.back(), "and 936 lines more");
 }
 
 TEST(FillModelTest, AFailureIsShortenedToWholeUtf8) {

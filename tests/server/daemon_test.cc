@@ -286,6 +286,7 @@ TEST(DaemonOptionsTest, WithoutReflectionItIsNoService) {
     const std::string method = std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo";
     const grpc::Status status = CallRaw(channel, method, AskForServices().SerializeAsString()).status;
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << version;
+    EXPECT_THAT(status.error_message(), HasSubstr("--no-reflection"));
   }
 }
 

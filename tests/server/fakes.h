@@ -174,7 +174,7 @@ class FakeRegistry final : public ModelRegistry {
   }
   std::vector<ModelInfo> List() const override {
     MutexLock lock(mutex_);
-    return {info_};
+    return std::vector<ModelInfo>(listed, info_);
   }
   absl::StatusOr<MemoryPlan> Plan(const LoadSpec&, int64_t) const override {
     MemoryPlan plan;
@@ -191,6 +191,7 @@ class FakeRegistry final : public ModelRegistry {
   std::shared_ptr<EngineObserver> observer;
   std::shared_ptr<FakeHandle> handle;
   absl::Status find_status;  // set before the request
+  size_t listed = 1;         // how often List has the model; set before the request
   Event drained;
 
  private:

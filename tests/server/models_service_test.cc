@@ -16,6 +16,16 @@ using ::testing::HasSubstr;
 
 using ModelsServiceTest = DaemonTest;
 
+TEST_F(ModelsServiceTest, AListThatNoDefaultClientTakesIsRefusedByName) {
+  registry_->listed = 40'000;
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  const grpc::Status status = v1::Models::NewStub(channel_)->ListModels(&context, {}, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReadDetails(status).reason, "LIMIT");
+  EXPECT_THAT(status.error_message(), HasSubstr("GetModel"));
+}
+
 TEST_F(ModelsServiceTest, ModelsAreListedAndPlanned) {
   ASSERT_TRUE(daemon_->WaitUntilReady().ok());
   auto models = v1::Models::NewStub(channel_);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "server/answer_size.h"
 #include "server/convert.h"
 #include "tests/server/fakes.h"
 
