@@ -49,12 +49,15 @@ void RemoveFront(std::string& buffer, size_t bytes) {
   if (buffer.empty()) std::string().swap(buffer);
 }
 
-// A browser or curl is told what this port is; whoever speaks neither HTTP gets no answer.
+// A browser or curl is told what this port is, in the form of an error of Connect (connectrpc.com/docs/protocol, "Error
+// codes"), whose clients then show it too; whoever speaks neither HTTP gets no answer.
 std::string_view AnswerToHttp1(std::string_view first_bytes) {
   for (std::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH "}) {
     if (!first_bytes.starts_with(method)) continue;
-    return "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
-           "This port speaks gRPC: HTTP/2 without TLS, from its preface on.\n";
+    return "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+           "{\"code\": \"unimplemented\", \"message\": \"this port speaks gRPC: HTTP/2 without TLS, from its preface "
+           "on "
+           "(buf curl --protocol grpc --http2-prior-knowledge)\"}\n";
   }
   return "";
 }

@@ -223,7 +223,7 @@ TEST_F(EdgeTest, WhoSpeaksHttp1IsToldWhatThisIs) {
   curl.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
   const std::string answer = curl.ReadAll();
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 400 Bad Request\r\n"));
-  EXPECT_THAT(answer, HasSubstr("speaks gRPC"));
+  EXPECT_THAT(answer, HasSubstr("\r\n\r\n{\"code\": \"unimplemented\", \"message\": \"this port speaks gRPC: "));
   tls.Send(std::string("\x16\x03\x01\x02\0\1", 6));
   EXPECT_EQ(tls.ReadAll(), "");
   EXPECT_TRUE(grpc_.empty());
