@@ -7,6 +7,7 @@ function(quantd_python_test name file)
 endfunction()
 quantd_python_test(tools/check_layers tools/check_layers_test.py)
 quantd_python_test(tools/run_tests tools/run_tests_test.py)
+quantd_python_test(tools/fuzz tools/fuzz_test.py)
 
 # tests/fuzz/fuzz_<name>.cc is a target and tests/fuzz/corpus/<name>/ its corpus: with QUANTD_FUZZ a libFuzzer program,
 # which tools/fuzz.py runs, without it a program that replays the corpus.

@@ -55,8 +55,7 @@ std::string_view AnswerToHttp1(std::string_view first_bytes) {
   for (std::string_view method : {"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH "}) {
     if (!first_bytes.starts_with(method)) continue;
     return "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
-           "{\"code\": \"unimplemented\", \"message\": \"this port speaks gRPC: HTTP/2 without TLS, from its preface "
-           "on "
+           "{\"code\": \"unimplemented\", \"message\": \"this port speaks gRPC: HTTP/2 without TLS "
            "(buf curl --protocol grpc --http2-prior-knowledge)\"}\n";
   }
   return "";
