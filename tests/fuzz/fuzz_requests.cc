@@ -39,7 +39,7 @@ class Model final : public LlmHandle {
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
             "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "unk_token": "<s>", "merges": ["a b", "ab c"],
             "vocab": {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4, "c": 5, "abc": 6, ":": 7, "\u0120": 8, "\u00c3": 9}}})",
-        "");
+        {});
     QD_CHECK(tokenizer.ok());
     checkpoint.tokenizer = *std::move(tokenizer);
     auto codec = TextCodec::Create(checkpoint);

@@ -8,7 +8,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quantd;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  const auto tokenizer = ParseSentencePieceModel(bytes, "");
+  const auto tokenizer = ParseSentencePieceModel(bytes, {});
   QD_CHECK(!absl::IsInternal(tokenizer.status()));
   if (tokenizer.ok()) ProbeTokenizer(**tokenizer);
   return 0;

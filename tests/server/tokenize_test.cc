@@ -22,7 +22,7 @@ testing::FakeHandle Model() {
   auto tokenizer = ParseTokenizerJson(R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
       "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "merges": [], "vocab": {"a": 0, ")" +
                                           std::string(64, 'b') + "\": 1}}}",
-                                      "");
+                                      {});
   QD_CHECK(tokenizer.ok());
   checkpoint.tokenizer = *std::move(tokenizer);
   auto codec = TextCodec::Create(checkpoint);
