@@ -1,6 +1,6 @@
 // A folder as people have it: any bytes in each of the files beside the weights, alone or together. It is opened,
 // planned and gives a codec that works, or a Status. An input is a list of files, "=== NAME" lines before their bytes;
-// those that it leaves out are a working model's.
+// those that it leaves out are a working model's, those without bytes are not there.
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +77,7 @@ std::map<std::string_view, std::string_view> Files(std::string_view input) {
     const size_t end = next == input.npos ? input.size() : next;
     const std::string_view bytes = end > line_end ? input.substr(line_end + 1, end - line_end - 1) : "";
     if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) files[name] = bytes;
+    if (bytes.empty()) files.erase(name);
     at = next == input.npos ? next : next + 1;
   }
   return files;
