@@ -67,7 +67,7 @@ absl::Status AddedTokenFinder::Add(std::string_view content, const AddedToken& t
     node = it->second;
   }
   token_at_[node] = static_cast<int32_t>(tokens_.size());
-  tokens_.push_back({token.id, token.special, token.single_word, token.lstrip, token.rstrip});
+  tokens_.push_back({token.id, token.special || token.trusted_only, token.single_word, token.lstrip, token.rstrip});
   return absl::OkStatus();
 }
 

@@ -24,11 +24,12 @@ inline constexpr size_t kMaxAddedBytes = 4 << 20;   // of all
 struct AddedToken {
   std::string content;
   int32_t id = 0;
-  bool special = false;      // recognised in trusted text only, skipped in output
-  bool single_word = false;  // not within a word
-  bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // and after it
-  bool normalized = false;   // compared with the normalized text
+  bool special = false;       // recognised in trusted text only, skipped in output
+  bool trusted_only = false;  // recognised in trusted text only, though it is not special
+  bool single_word = false;   // not within a word
+  bool lstrip = false;        // takes the white space before it
+  bool rstrip = false;        // and after it
+  bool normalized = false;    // compared with the normalized text
 };
 
 // A stretch of a text: a token, text between tokens (id kNoToken), or the text of a special token that is data
@@ -78,7 +79,7 @@ class AddedTokenFinder {
  private:
   struct Flags {
     int32_t id;
-    bool special, single_word, lstrip, rstrip;
+    bool trusted_only, single_word, lstrip, rstrip;
   };
   struct Match {
     uint32_t begin, end;
@@ -98,7 +99,7 @@ class AddedTokenFinder {
       const int32_t index = token_at_[node];
       if (index < 0) continue;
       const Flags& token = tokens_[index];
-      const Special kind = token.special ? special(pos, end) : Special::kToken;
+      const Special kind = token.trusted_only ? special(pos, end) : Special::kToken;
       if (kind != Special::kText) longest = Match{pos, end, &token, kind == Special::kQuoted};
     }
     return longest;

@@ -69,9 +69,13 @@ class Metadata {
     const bool* value = Find<bool>(key, "boolean");
     return value == nullptr ? std::nullopt : std::optional(*value);
   }
-  std::optional<int32_t> TokenId(std::string_view key) {
-    const std::optional<int64_t> id = Int(key, 0, std::numeric_limits<int32_t>::max());
-    return id.has_value() ? std::optional(static_cast<int32_t>(*id)) : std::nullopt;
+  // Published files say 4294967295 or the size of the vocabulary where there is no such token: a warning.
+  std::optional<int32_t> TokenId(std::string_view key, size_t tokens) {
+    const int64_t* id = Find<int64_t>(key, "integer");
+    if (id == nullptr) return std::nullopt;
+    if (*id >= 0 && static_cast<size_t>(*id) < tokens) return static_cast<int32_t>(*id);
+    LogWarning(absl::StrCat(ToAbsl(key), " is ", *id, ", but there are ", tokens, " tokens: it names none"));
+    return std::nullopt;
   }
   void Fail(std::string_view what) {
     if (status_.ok()) status_ = absl::DataLossError(ToAbsl(what));
@@ -434,10 +438,8 @@ absl::Status WriteConfig(const GgufFile& file, Metadata& metadata, const std::op
   if (!vocab.has_value()) return absl::OkStatus();
   if (vocab->bos_id.has_value()) config["bos_token_id"] = *vocab->bos_id;
   Json eos = Json::array();
-  if (vocab->eos_id.has_value()) eos.push_back(*vocab->eos_id);
   // Ends of a turn and of a message end a generation too.
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    const std::optional<int32_t> id = metadata.TokenId(key);
+  for (const std::optional<int32_t>& id : {vocab->eos_id, vocab->eot_id, vocab->eom_id}) {
     if (id.has_value() && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
   }
   if (!eos.empty()) config["eos_token_id"] = eos;
@@ -466,14 +468,20 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   }
   // llama.cpp's defaults for a SentencePiece vocabulary (llama-vocab.cpp); other kinds have none.
   const bool spm = vocab.model == "llama";
-  const auto id = [&](std::string_view key, int32_t fallback) {
-    std::optional<int32_t> value = metadata.TokenId(key);
-    if (!value.has_value() && spm) value = fallback;
+  const size_t tokens = vocab.tokens.size();
+  const auto id = [&](std::string_view key, size_t fallback) {
+    std::optional<int32_t> value = metadata.TokenId(key, tokens);
+    if (!value.has_value() && spm && fallback < tokens) value = static_cast<int32_t>(fallback);
     return value;
   };
   vocab.bos_id = id("tokenizer.ggml.bos_token_id", 1);
   vocab.eos_id = id("tokenizer.ggml.eos_token_id", 2);
   vocab.unk_id = id("tokenizer.ggml.unknown_token_id", 0);
+  vocab.eot_id = metadata.TokenId("tokenizer.ggml.eot_token_id", tokens);
+  vocab.eom_id = metadata.TokenId("tokenizer.ggml.eom_token_id", tokens);
+  vocab.fim_pad_id = metadata.TokenId("tokenizer.ggml.fim_pad_token_id", tokens);
+  vocab.fim_rep_id = metadata.TokenId("tokenizer.ggml.fim_rep_token_id", tokens);
+  vocab.fim_sep_id = metadata.TokenId("tokenizer.ggml.fim_sep_token_id", tokens);
   vocab.add_bos = metadata.Bool("tokenizer.ggml.add_bos_token");
   vocab.add_eos = metadata.Bool("tokenizer.ggml.add_eos_token");
   vocab.add_space_prefix = metadata.Bool("tokenizer.ggml.add_space_prefix");
@@ -484,20 +492,10 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
 
 std::map<std::string, std::string> SpecialTokens(Metadata& metadata, const GgufVocab& vocab) {
   std::map<std::string, std::string> tokens;
-  const auto add = [&](const char* name, std::optional<int64_t> id) {
+  const auto add = [&](const char* name, std::optional<int32_t> id) {
     if (id.has_value()) tokens[name] = vocab.tokens[static_cast<size_t>(*id)];
   };
-  // A variable of templates and no more: published files say 4294967295 where there is no such token.
-  const auto named = [&](std::string_view key) -> std::optional<int64_t> {
-    using Limits = std::numeric_limits<int64_t>;
-    const std::optional<int64_t> id = metadata.Int(key, Limits::min(), Limits::max());
-    if (id.has_value() && *id >= 0 && static_cast<size_t>(*id) < vocab.tokens.size()) return id;
-    if (id.has_value()) {
-      LogWarning(absl::StrCat(ToAbsl(key), " is ", *id, ", the vocabulary has ", vocab.tokens.size(),
-                              " tokens: templates do without"));
-    }
-    return std::nullopt;
-  };
+  const auto named = [&](std::string_view key) { return metadata.TokenId(key, vocab.tokens.size()); };
   add("bos_token", vocab.bos_id);
   add("eos_token", vocab.eos_id);
   add("unk_token", vocab.unk_id);

@@ -1,8 +1,11 @@
 // The vocabularies of GGUF metadata (tokenizer.ggml.*), read as llama.cpp reads them (src/llama-vocab.cpp).
 
+#include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/byte_alphabet.h"
@@ -26,6 +29,78 @@ void SetAffixes(const GgufVocab& vocab, bool add_bos_by_default, TokenizerSpec& 
   if (vocab.add_eos.value_or(false) && spec.eos_id) spec.suffix_ids = {*spec.eos_id};
 }
 
+// Texts that end a generation whatever the metadata says, and texts of tokens that do where the metadata names none of
+// their use (llama.cpp, llama_vocab::impl::load, special_eog_ids).
+constexpr std::string_view kEndTexts[] = {"<|eot_id|>",
+                                          "<|im_end|>",
+                                          "<|end|>",
+                                          "<|return|>",
+                                          "<|call|>",
+                                          "<|flush|>",
+                                          "<|calls|>",
+                                          "<end_of_turn>",
+                                          "<|endoftext|>",
+                                          "</s>",
+                                          "<|eom_id|>",
+                                          "<EOT>",
+                                          "_<EOT>",
+                                          "[EOT]",
+                                          "[EOS]",
+                                          "<|end_of_text|>",
+                                          "<end_of_utterance>",
+                                          "<eos>",
+                                          "<turn|>",
+                                          "<|tool_response>",
+                                          "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
+                                          "[e~["};                                    // MiniMax
+constexpr std::string_view kPaddingTexts[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
+constexpr std::string_view kRepositoryTexts[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
+constexpr std::string_view kFileTexts[] = {"<|file_sep|>"};
+
+// In some vocabularies a text of kEndTexts closes a part of an answer.
+bool EndsAGeneration(std::string_view text, const VocabTable& vocab) {
+  const auto has = [&](std::string_view other) { return vocab.Find(other).has_value(); };
+  if (text == "<|end|>") {
+    const bool harmony = has("<|return|>") && (has("<|call|>") || has("<|calls|>"));
+    const bool solar = has("<|flush|>") && (has("<|call|>") || has("<|calls|>"));
+    return !harmony && !solar;
+  }
+  return text != "</s>" || !has("<|tool_response>");
+}
+
+std::optional<int32_t> FirstOf(std::span<const std::string_view> texts, const VocabTable& vocab) {
+  for (const std::string_view text : texts) {
+    if (const std::optional<int32_t> id = vocab.Find(text)) return id;
+  }
+  return std::nullopt;
+}
+
+// The tokens that end a generation. Those found by their text are special, whatever their type.
+absl::Status SetEnds(const GgufVocab& gguf, VocabTable& vocab, TokenizerSpec& spec) {
+  std::vector<int32_t> by_text;
+  for (const std::string_view text : kEndTexts) {
+    const std::optional<int32_t> id = vocab.Find(text);
+    if (id && EndsAGeneration(text, vocab)) by_text.push_back(*id);
+  }
+  const auto infill = [&](std::optional<int32_t> named, std::span<const std::string_view> texts) {
+    if (const std::optional<int32_t> id = FirstOf(texts, vocab); id && !named) by_text.push_back(*id);
+  };
+  infill(gguf.fim_pad_id, kPaddingTexts);
+  infill(gguf.fim_rep_id, kRepositoryTexts);
+  infill(gguf.fim_sep_id, kFileTexts);
+
+  AddedTokenList added(std::move(spec.added));
+  for (const int32_t id : by_text) {
+    QD_RETURN_IF_ERROR(added.AddNamed({.content = vocab.texts()[id]}, vocab).status());
+  }
+  spec.added = added.Take();
+  spec.end_ids = std::move(by_text);
+  for (const auto& id : {gguf.eot_id, gguf.eom_id, gguf.fim_pad_id, gguf.fim_rep_id, gguf.fim_sep_id}) {
+    if (id) spec.end_ids.push_back(*id);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
   if (gguf.scores.empty()) return absl::DataLossError("tokenizer.ggml.scores: missing");
   std::vector<ScoredPiece> pieces(gguf.tokens.size());
@@ -33,6 +108,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
   const SpacePrefix prefix = gguf.add_space_prefix.value_or(true) ? SpacePrefix::kEachText : SpacePrefix::kNone;
   VocabTable vocab;
   QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeScoredSpec(pieces, prefix, kTokens, vocab));
+  QD_RETURN_IF_ERROR(SetEnds(gguf, vocab, spec));
   if (gguf.unk_id) spec.model.set_unknown_id(*gguf.unk_id);
   SetAffixes(gguf, /*add_bos_by_default=*/true, spec);
   return MakeTextTokenizer(std::move(spec), kTokens);
@@ -77,7 +153,7 @@ absl::StatusOr<PreTokenizer> FindPreTokenizer(std::string_view name) {
       absl::StrCat("tokenizer.ggml.pre: the pre-tokenizer '", Printable(name, 60), "' is not supported"));
 }
 
-absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokenizer& pre) {
+absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(const GgufVocab& gguf, const PreTokenizer& pre) {
   TokenizerSpec spec;
   BpeModel::Options options;
   options.byte_level = true;
@@ -93,7 +169,7 @@ absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokeni
     const bool is_special = type == PieceType::kControl || type == PieceType::kUnknown;
     const bool is_added = is_special || type == PieceType::kUserDefined;
     const std::optional<std::string> bytes = DecodeByteAlphabet(text);
-    if (status.ok() && bytes && !is_special) status = spec.model.AddToken(*bytes, id);
+    if (status.ok() && bytes && !text.empty() && !is_special) status = spec.model.AddToken(*bytes, id);
     if (!status.ok()) return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), "[", i, "]: ", status.message()));
     if (is_added) spec.added.push_back({.content = text, .id = id, .special = is_special});
     spec.token_bytes.push_back(is_added ? text : bytes.value_or(text));
@@ -103,6 +179,7 @@ absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(GgufVocab& gguf, const PreTokeni
     if (const auto id = spec.model.Find(std::string_view(&as_char, 1)))
       spec.model.SetByte(static_cast<uint8_t>(byte), *id);
   }
+  QD_RETURN_IF_ERROR(SetEnds(gguf, vocab, spec));
   return spec;
 }
 
@@ -138,22 +215,28 @@ absl::Status CheckGgufVocab(const GgufVocab& vocab) {
   if (count == 0 || count > static_cast<size_t>(kMaxVocab)) {
     return absl::DataLossError(absl::StrCat(ToAbsl(kTokens), ": ", count, " tokens, expected 1 to ", kMaxVocab));
   }
-  if (!vocab.token_types.empty() && vocab.token_types.size() != count) {
+  if (!vocab.token_types.empty() && vocab.token_types.size() < count) {
     return absl::DataLossError(
         absl::StrCat("tokenizer.ggml.token_type: ", vocab.token_types.size(), " entries for ", count, " tokens"));
   }
-  if (!vocab.scores.empty() && vocab.scores.size() != count) {
+  if (!vocab.scores.empty() && vocab.scores.size() < count) {
     return absl::DataLossError(
         absl::StrCat("tokenizer.ggml.scores: ", vocab.scores.size(), " entries for ", count, " tokens"));
   }
   for (size_t i = 0; i < vocab.token_types.size(); ++i) {
-    if (vocab.token_types[i] < 1 || vocab.token_types[i] > 6) {
+    if (vocab.token_types[i] < 0 || vocab.token_types[i] > 6) {
       return absl::DataLossError(
-          absl::StrCat("tokenizer.ggml.token_type[", i, "] is ", vocab.token_types[i], ", expected 1 to 6"));
+          absl::StrCat("tokenizer.ggml.token_type[", i, "] is ", vocab.token_types[i], ", expected 0 to 6"));
     }
   }
-  const std::array<std::pair<const char*, std::optional<int32_t>>, 3> ids = {
-      {{"bos", vocab.bos_id}, {"eos", vocab.eos_id}, {"unknown", vocab.unk_id}}};
+  const std::array<std::pair<const char*, std::optional<int32_t>>, 8> ids = {{{"bos", vocab.bos_id},
+                                                                              {"eos", vocab.eos_id},
+                                                                              {"unknown", vocab.unk_id},
+                                                                              {"eot", vocab.eot_id},
+                                                                              {"eom", vocab.eom_id},
+                                                                              {"fim_pad", vocab.fim_pad_id},
+                                                                              {"fim_rep", vocab.fim_rep_id},
+                                                                              {"fim_sep", vocab.fim_sep_id}}};
   for (const auto& [name, id] : ids) {
     if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) {
       return absl::DataLossError(
@@ -165,6 +248,9 @@ absl::Status CheckGgufVocab(const GgufVocab& vocab) {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab) {
   QD_RETURN_IF_ERROR(CheckGgufVocab(vocab));
+  if (const auto empty = std::ranges::count(vocab.tokens, ""); empty > 0) {
+    LogWarning(absl::StrCat(ToAbsl(kTokens), ": ", empty, " tokens have no text: no text makes them"));
+  }
   if (vocab.model == "llama") return MakeScored(std::move(vocab));
   if (vocab.model == "gpt2") return MakeByteLevel(std::move(vocab));
   return absl::UnimplementedError(

@@ -17,7 +17,9 @@ namespace {
 // candidate of a merge hashes up to this many bytes.
 constexpr size_t kMaxPieceBytes = 1024;
 
-bool Merges(PieceType type) { return type == PieceType::kNormal || type == PieceType::kUnused; }
+bool Merges(PieceType type) {
+  return type == PieceType::kUndefined || type == PieceType::kNormal || type == PieceType::kUnused;
+}
 
 absl::Status CheckPiece(const ScoredPiece& piece, size_t id, std::string_view place) {
   const auto refuse = [&](const auto&... words) {
@@ -65,8 +67,10 @@ absl::StatusOr<TokenizerSpec> MakeScoredSpec(const std::vector<ScoredPiece>& pie
     if (!status.ok()) return absl::DataLossError(absl::StrCat(ToAbsl(place), "[", i, "]: ", status.message()));
     std::string bytes = ReplaceAll(piece.text, kMetaSpace, " ");
     switch (piece.type) {
+      case PieceType::kUndefined:
       case PieceType::kNormal:
       case PieceType::kUnused:
+        if (piece.text.empty()) break;
         QD_RETURN_IF_ERROR(spec.model.AddToken(piece.text, id));
         break;
       case PieceType::kByte: {

@@ -14,7 +14,15 @@
 namespace quantd {
 
 // The numbers are those of sentencepiece_model.proto and of tokenizer.ggml.token_type.
-enum class PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class PieceType {
+  kUndefined = 0,
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 struct ScoredPiece {
   std::string text;
@@ -30,8 +38,8 @@ enum class SpacePrefix {
 };
 
 // Fills `vocab` and the model, added tokens, normalizer and token bytes of the spec it returns. `place` is what
-// messages call the list of pieces. DataLoss: a piece is empty, too long or twice there, a score is no number, a byte
-// piece is no byte.
+// messages call the list of pieces. DataLoss: a piece is too long or twice there, a score is no number, a byte piece is
+// no byte.
 absl::StatusOr<TokenizerSpec> MakeScoredSpec(const std::vector<ScoredPiece>& pieces, SpacePrefix prefix,
                                              std::string_view place, VocabTable& vocab);
 

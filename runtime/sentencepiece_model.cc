@@ -124,6 +124,7 @@ absl::StatusOr<ScoredPiece> ReadPiece(const Field& message) {
     return absl::OkStatus();
   };
   QD_RETURN_IF_ERROR(ForEachField(message.bytes, message.offset, visit));
+  if (piece.text.empty()) return Corrupt(message.offset, "a piece without text");
   return piece;
 }
 
@@ -216,8 +217,11 @@ SpacePrefix PrefixOf(const Model& model, const TokenizerConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
-                                                                   std::string_view config_json) {
-  QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(config_json));
+                                                                   const TokenizerCompanions& beside) {
+  QD_ASSIGN_OR_RETURN(TokenizerConfig config, ParseTokenizerConfig(beside));
+  // The spaces that are written here by a normalizer are no part of a text that a token is compared with.
+  for (AddedToken& token : config.added_tokens) token.normalized = false;
+  for (NamedToken& named : config.named_tokens) named.token.normalized = false;
   QD_ASSIGN_OR_RETURN(const Model model, ReadModel(bytes));
   QD_RETURN_IF_ERROR(CheckSupported(model));
   VocabTable vocab;
@@ -227,15 +231,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   if (unknown) spec.model.set_unknown_id(*unknown);
   QD_ASSIGN_OR_RETURN(spec.bos_id, OptionalId(model.bos_id, "bos_id", model));
   QD_ASSIGN_OR_RETURN(spec.eos_id, OptionalId(model.eos_id, "eos_id", model));
-  for (const AddedToken& token : config.added_tokens) {
-    const absl::Status status = AddAddedToken(token, vocab, spec.added);
-    if (!status.ok()) return absl::DataLossError(absl::StrCat("tokenizer_config.json: ", status.message()));
-  }
+  AddedTokenList added(std::move(spec.added));
+  QD_RETURN_IF_ERROR(AddConfigTokens(config, AddedTokenList::OtherText::kRename, vocab, added, spec));
+  spec.added = added.Take();
   spec.token_bytes.resize(vocab.size());
   for (const AddedToken& token : spec.added) spec.token_bytes[token.id] = token.content;
-  if (spec.bos_id)
-    spec.prefix_ids = {*spec.bos_id};  // what transformers' LlamaTokenizer adds unless the config says otherwise
-  QD_RETURN_IF_ERROR(ApplyTokenizerConfig(config, vocab, spec));
+  SetAffixes(config, /*add_bos_by_default=*/true, spec);  // as Llama's own code and LlamaTokenizer of transformers 4
   return MakeTextTokenizer(std::move(spec), kFile);
 }
 

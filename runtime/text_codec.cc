@@ -21,10 +21,11 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
     return absl::NotFoundError(absl::StrCat(
         checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
   }
+  // As in many fine-tunes: a request that has such an id is refused where it meets the model.
   if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
-    return absl::DataLossError(absl::StrCat(checkpoint.path, ": the tokenizer has ids up to ",
-                                            checkpoint.tokenizer->vocab_size() - 1, ", the model a vocabulary of ",
-                                            config.vocab_size));
+    codec->warnings_.push_back(absl::StrCat("the tokenizer has ids up to ", checkpoint.tokenizer->vocab_size() - 1,
+                                            ", the model a vocabulary of ", config.vocab_size,
+                                            ": requests with the ids beyond it are refused"));
   }
   QD_ASSIGN_OR_RETURN(codec->chat_templates_, ChatTemplates::Parse(checkpoint.chat_templates));
   codec->tokenizer_ = std::move(checkpoint.tokenizer);
@@ -32,9 +33,16 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
   std::vector<int32_t>& eos = codec->eos_token_ids_;
   eos = config.eos_token_ids;
   eos.insert(eos.end(), codec->defaults_.eos_token_ids.begin(), codec->defaults_.eos_token_ids.end());
-  if (std::optional<int32_t> id = codec->tokenizer_->eos_id()) eos.push_back(*id);
+  const std::span<const int32_t> ends = codec->tokenizer_->end_ids();
+  eos.insert(eos.end(), ends.begin(), ends.end());
   std::sort(eos.begin(), eos.end());
   eos.erase(std::unique(eos.begin(), eos.end()), eos.end());
+  std::erase_if(eos, [&](int32_t id) {
+    if (id >= 0 && id < config.vocab_size) return false;
+    codec->warnings_.push_back(absl::StrCat("the end token ", id, " is none of the model's vocabulary of ",
+                                            config.vocab_size, ": it ends nothing"));
+    return true;
+  });
   return codec;
 }
 

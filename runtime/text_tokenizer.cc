@@ -111,7 +111,12 @@ class TextTokenizer : public Tokenizer {
     for (const AddedToken& token : spec_.added) {
       if (token.special) special_[token.id] = true;
     }
-    spec_.model.Forbid(special_);
+    std::vector<bool> trusted_only = special_;
+    for (const AddedToken& token : spec_.added) {
+      if (token.trusted_only) trusted_only[token.id] = true;
+    }
+    spec_.model.Forbid(trusted_only);
+    if (spec_.eos_id) spec_.end_ids.push_back(*spec_.eos_id);
   }
 
   // Once, before anything else.
@@ -158,6 +163,7 @@ class TextTokenizer : public Tokenizer {
   std::span<const int32_t> suffix_ids() const override { return spec_.suffix_ids; }
   std::optional<int32_t> bos_id() const override { return spec_.bos_id; }
   std::optional<int32_t> eos_id() const override { return spec_.eos_id; }
+  std::span<const int32_t> end_ids() const override { return spec_.end_ids; }
 
  private:
   // Of a text that goes on after a border nothing is prepended.

@@ -48,6 +48,7 @@ struct TokenizerSpec {
   bool strips_leading_space = false;
   std::vector<int32_t> prefix_ids, suffix_ids;
   std::optional<int32_t> bos_id, eos_id;
+  std::vector<int32_t> end_ids;  // beside eos_id
 };
 
 // Forbids the model to make special tokens of text: only AddedTokenFinder does. DataLoss: a bound of the added tokens.

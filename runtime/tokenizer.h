@@ -44,6 +44,8 @@ class Tokenizer {
   virtual std::span<const int32_t> suffix_ids() const = 0;
   virtual std::optional<int32_t> bos_id() const = 0;
   virtual std::optional<int32_t> eos_id() const = 0;
+  // Tokens that end a generation, as far as the vocabulary's own file tells: eos_id and, in a GGUF, ends of a turn.
+  virtual std::span<const int32_t> end_ids() const { return {}; }
 };
 
 // A vocabulary as GGUF metadata holds it (tokenizer.ggml.*).
@@ -52,23 +54,35 @@ struct GgufVocab {
   std::string pre;    // names the split pattern: "llama-bpe", "smollm", "gpt-2", "default", …
   std::vector<std::string> tokens;
   std::vector<float> scores;         // "llama" only
-  std::vector<int64_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<int64_t> token_types;  // 0 not said, 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
   std::vector<std::string> merges;   // "gpt2" only, "left right"
-  std::optional<int32_t> bos_id, eos_id, unk_id;
+  std::optional<int32_t> bos_id, eos_id, unk_id, eot_id, eom_id;
+  std::optional<int32_t> fim_pad_id, fim_rep_id, fim_sep_id;  // llama.cpp ends a generation at them
   std::optional<bool> add_bos, add_eos, add_space_prefix;
 };
 
 // DataLoss: arrays of different lengths, a type that is none of these, an id beyond the tokens.
 absl::Status CheckGgufVocab(const GgufVocab& vocab);
 
-// From a checkpoint folder: `tokenizer.json`, or else a plain SentencePiece `tokenizer.model`; tokenizer_config.json
-// beside it names the special tokens. NotFound: neither is there. DataLoss: a file is corrupt (names the file and the
-// place). Unimplemented: a normalizer, pre-tokenizer or model kind that is not built (named).
+// The texts of the files beside a vocabulary; an empty one is not there.
+struct TokenizerCompanions {
+  std::string_view config = {};              // tokenizer_config.json
+  std::string_view special_tokens_map = {};  // special_tokens_map.json
+  std::string_view added_tokens = {};        // added_tokens.json
+};
+
+// From a checkpoint folder: `tokenizer.json`, or else `tokenizer.model`, or else `vocab.json` with `merges.txt`; the
+// files of TokenizerCompanions beside it name special and further tokens. NotFound: none is there. DataLoss: a file is
+// corrupt (names the file and the place). Unimplemented: a normalizer, pre-tokenizer or model kind that is not built
+// (named).
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& folder);
-// From bytes, for tests and fuzzing. `config_json` (tokenizer_config.json) may be empty.
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view json, std::string_view config_json);
+// From bytes.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view json, const TokenizerCompanions& beside);
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
-                                                                   std::string_view config_json);
+                                                                   const TokenizerCompanions& beside);
+// Byte-level BPE as GPT-2 kept it. tokenizer_class in the configuration says how text is split.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseVocabAndMerges(std::string_view vocab_json, std::string_view merges,
+                                                               const TokenizerCompanions& beside);
 // Checks the vocabulary too.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(GgufVocab vocab);
 

@@ -1,7 +1,11 @@
 #include "runtime/tokenizer_config.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <utility>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/added_token_json.h"
@@ -11,64 +15,105 @@
 namespace quantd {
 namespace {
 
-constexpr std::string_view kFile = "tokenizer_config.json";
+constexpr std::string_view kConfig = "tokenizer_config.json", kMap = "special_tokens_map.json",
+                           kAdded = "added_tokens.json";
+constexpr size_t kQuotedBytes = 60;
+
+// The keys of transformers' SPECIAL_TOKENS_ATTRIBUTES. A list of further ones follows them.
+constexpr std::array<const char*, 7> kNames = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                               "pad_token", "cls_token", "mask_token"};
+constexpr std::array<const char*, 2> kLists = {"extra_special_tokens", "additional_special_tokens"};
+
+absl::StatusOr<Json> ParseObject(std::string_view text, std::string_view file) {
+  if (text.empty()) return Json(Json::object());
+  QD_ASSIGN_OR_RETURN(Json json, ParseJson(text, file));
+  if (json.is_object()) return json;
+  return absl::DataLossError(absl::StrCat(ToAbsl(file), ": is ", Excerpt(json), ", expected an object"));
+}
+
+absl::Status CheckCount(size_t count, std::string_view place) {
+  if (count <= kMaxAddedTokens) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(ToAbsl(place), " has ", count, " entries, at most ", kMaxAddedTokens));
+}
 
 absl::StatusOr<std::optional<bool>> OptionalBool(const Json& object, std::string_view key) {
   if (FindMember(object, key) == nullptr) return std::optional<bool>();
-  QD_ASSIGN_OR_RETURN(const bool value, GetBool(object, key, false, kFile));
+  QD_ASSIGN_OR_RETURN(const bool value, GetBool(object, key, false, kConfig));
   return std::optional<bool>(value);
 }
 
-// A token's text: a string, or an object that says its flags too.
-absl::StatusOr<std::optional<std::string>> OptionalToken(const Json& object, std::string_view key) {
-  const Json* token = FindMember(object, key);
-  if (token == nullptr) return std::optional<std::string>();
-  const bool is_object = token->is_object();
-  QD_ASSIGN_OR_RETURN(std::string text, GetString(is_object ? *token : object, is_object ? "content" : key, "", kFile));
-  return std::optional<std::string>(std::move(text));
+// A token is its text, or an object that says its flags too.
+absl::StatusOr<AddedToken> ParseNamed(const Json& value, std::string_view place) {
+  AddedToken token;
+  if (value.is_string()) {
+    token.content = value.get<std::string>();
+  } else if (value.is_object()) {
+    QD_ASSIGN_OR_RETURN(token, ParseAddedToken(value, place));
+    QD_ASSIGN_OR_RETURN(token.normalized, GetBool(value, "normalized", false, place));
+  } else {
+    return absl::DataLossError(absl::StrCat(ToAbsl(place), " is ", Excerpt(value), ", expected a text or an object"));
+  }
+  token.special = true;
+  return token;
 }
 
-absl::StatusOr<std::optional<int32_t>> FindNamed(const std::optional<std::string>& text, std::string_view key,
-                                                 const VocabTable& vocab, std::optional<int32_t> otherwise) {
-  if (!text) return otherwise;
-  const std::optional<int32_t> id = vocab.Find(*text);
-  if (!id) {
-    return absl::DataLossError(
-        absl::StrCat(ToAbsl(kFile), ": ", ToAbsl(key), " '", Printable(*text, 60), "' is no token of the vocabulary"));
+// The named tokens of one file, laid over those of the one before.
+class NamedTokens {
+ public:
+  absl::Status Read(const Json& object, std::string_view file) {
+    for (const char* key : kNames) {
+      const Json* value = FindMember(object, key);
+      if (value == nullptr) continue;
+      QD_ASSIGN_OR_RETURN(AddedToken token, ParseNamed(*value, absl::StrCat(ToAbsl(file), ": ", key)));
+      Set(key, std::move(token), file);
+    }
+    for (const char* key : kLists) {
+      const Json* list = FindMember(object, key);
+      if (list == nullptr || list->is_object()) continue;  // an object names variables of the template
+      const std::string place = absl::StrCat(ToAbsl(file), ": ", key);
+      if (!list->is_array()) {
+        return absl::DataLossError(absl::StrCat(place, " is ", Excerpt(*list), ", expected a list"));
+      }
+      QD_RETURN_IF_ERROR(CheckCount(list->size(), place));
+      for (size_t i = 0; i < list->size(); ++i) {
+        const std::string name = absl::StrCat(key, "[", i, "]");
+        QD_ASSIGN_OR_RETURN(AddedToken token, ParseNamed((*list)[i], absl::StrCat(ToAbsl(file), ": ", name)));
+        Set(name, std::move(token), file);
+      }
+    }
+    return absl::OkStatus();
   }
-  return id;
-}
 
-void Override(std::optional<bool> add, std::optional<int32_t> id, std::vector<int32_t>& ids) {
-  if (!add) return;
-  ids.clear();
-  if (*add && id) ids.push_back(*id);
-}
-
-}  // namespace
-
-absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view text) {
-  TokenizerConfig config;
-  if (text.empty()) return config;
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, kFile));
-  QD_ASSIGN_OR_RETURN(config.bos_token, OptionalToken(json, "bos_token"));
-  QD_ASSIGN_OR_RETURN(config.eos_token, OptionalToken(json, "eos_token"));
-  QD_ASSIGN_OR_RETURN(config.add_bos_token, OptionalBool(json, "add_bos_token"));
-  QD_ASSIGN_OR_RETURN(config.add_eos_token, OptionalBool(json, "add_eos_token"));
-  QD_ASSIGN_OR_RETURN(config.legacy, OptionalBool(json, "legacy"));
-  QD_ASSIGN_OR_RETURN(config.add_prefix_space, OptionalBool(json, "add_prefix_space"));
-  const Json* decoder = FindMember(json, "added_tokens_decoder");
-  if (decoder == nullptr) return config;
-  if (!decoder->is_object()) {
-    return absl::DataLossError(
-        absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder is ", Excerpt(*decoder), ", expected an object"));
+  std::vector<NamedToken> Take() {
+    std::erase_if(tokens_, [](const NamedToken& named) { return named.token.content.empty(); });
+    return std::move(tokens_);
   }
-  if (decoder->size() > kMaxAddedTokens) {
-    return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder has ", decoder->size(),
-                                            " entries, at most ", kMaxAddedTokens));
+
+ private:
+  void Set(std::string_view key, AddedToken token, std::string_view file) {
+    if (token.content.empty()) {
+      LogWarning(absl::StrCat(ToAbsl(file), ": ", ToAbsl(key), " is an empty text: it names no token"));
+    }
+    const auto same_key = [&](const NamedToken& named) { return named.key == key; };
+    if (const auto it = std::ranges::find_if(tokens_, same_key); it != tokens_.end()) {
+      it->token = std::move(token);
+    } else {
+      tokens_.push_back({std::string(key), std::move(token)});
+    }
   }
-  for (const auto& [key, value] : decoder->items()) {
-    const std::string place = absl::StrCat(ToAbsl(kFile), ": added_tokens_decoder[", key.substr(0, 20), "]");
+
+  std::vector<NamedToken> tokens_;
+};
+
+absl::StatusOr<std::vector<AddedToken>> ParseAddedTokensDecoder(const Json& decoder) {
+  const std::string list = absl::StrCat(ToAbsl(kConfig), ": added_tokens_decoder");
+  if (!decoder.is_object()) {
+    return absl::DataLossError(absl::StrCat(list, " is ", Excerpt(decoder), ", expected an object"));
+  }
+  QD_RETURN_IF_ERROR(CheckCount(decoder.size(), list));
+  std::vector<AddedToken> tokens;
+  for (const auto& [key, value] : decoder.items()) {
+    const std::string place = absl::StrCat(list, "[", Printable(key, 20), "]");
     int32_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size()) {
@@ -76,17 +121,93 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view text) {
     }
     QD_ASSIGN_OR_RETURN(AddedToken token, ParseAddedToken(value, place));
     token.id = id;
-    config.added_tokens.push_back(std::move(token));
+    tokens.push_back(std::move(token));
   }
+  return tokens;
+}
+
+// {"<|im_end|>": 32000, …}. The file does not say which of them are special: those are that another file names. The
+// others are printed, but only trusted text makes them: most are marks of a chat.
+absl::StatusOr<std::vector<AddedToken>> ParseAddedTokensJson(const Json& json, const std::vector<NamedToken>& named) {
+  QD_RETURN_IF_ERROR(CheckCount(json.size(), kAdded));
+  std::vector<AddedToken> tokens;
+  for (const auto& [text, value] : json.items()) {
+    const std::optional<int64_t> id = AsInt(value);
+    if (!id || *id < 0 || *id >= kMaxVocab) {
+      return absl::DataLossError(absl::StrCat(ToAbsl(kAdded), ": '", Printable(text, kQuotedBytes), "' is ",
+                                              Excerpt(value), ", expected an id from 0 to ", kMaxVocab - 1));
+    }
+    const bool special =
+        std::ranges::any_of(named, [&](const NamedToken& n) { return n.token.content == std::string_view(text); });
+    tokens.push_back({.content = text,
+                      .id = static_cast<int32_t>(*id),
+                      .special = special,
+                      .trusted_only = true,
+                      .normalized = !special});
+  }
+  return tokens;
+}
+
+std::optional<std::string> TextOf(std::string_view key, const std::vector<NamedToken>& named) {
+  for (const NamedToken& n : named) {
+    if (n.key == key) return n.token.content;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files) {
+  TokenizerConfig config;
+  QD_ASSIGN_OR_RETURN(const Json json, ParseObject(files.config, kConfig));
+  QD_ASSIGN_OR_RETURN(config.tokenizer_class, GetString(json, "tokenizer_class", "", kConfig));
+  if (config.tokenizer_class.ends_with("Fast")) config.tokenizer_class.resize(config.tokenizer_class.size() - 4);
+  QD_ASSIGN_OR_RETURN(config.add_bos_token, OptionalBool(json, "add_bos_token"));
+  QD_ASSIGN_OR_RETURN(config.add_eos_token, OptionalBool(json, "add_eos_token"));
+  QD_ASSIGN_OR_RETURN(config.legacy, OptionalBool(json, "legacy"));
+  QD_ASSIGN_OR_RETURN(config.add_prefix_space, OptionalBool(json, "add_prefix_space"));
+  NamedTokens named;
+  QD_RETURN_IF_ERROR(named.Read(json, kConfig));
+  if (const Json* decoder = FindMember(json, "added_tokens_decoder")) {
+    QD_ASSIGN_OR_RETURN(config.added_tokens, ParseAddedTokensDecoder(*decoder));
+    config.named_tokens = named.Take();
+  } else {
+    QD_ASSIGN_OR_RETURN(const Json map, ParseObject(files.special_tokens_map, kMap));
+    QD_RETURN_IF_ERROR(named.Read(map, kMap));
+    config.named_tokens = named.Take();
+    QD_ASSIGN_OR_RETURN(const Json added, ParseObject(files.added_tokens, kAdded));
+    QD_ASSIGN_OR_RETURN(config.added_tokens, ParseAddedTokensJson(added, config.named_tokens));
+  }
+  std::ranges::sort(config.added_tokens, {}, &AddedToken::id);
+  config.bos_token = TextOf("bos_token", config.named_tokens);
+  config.eos_token = TextOf("eos_token", config.named_tokens);
   return config;
 }
 
-absl::Status ApplyTokenizerConfig(const TokenizerConfig& config, const VocabTable& vocab, TokenizerSpec& spec) {
-  QD_ASSIGN_OR_RETURN(spec.bos_id, FindNamed(config.bos_token, "bos_token", vocab, spec.bos_id));
-  QD_ASSIGN_OR_RETURN(spec.eos_id, FindNamed(config.eos_token, "eos_token", vocab, spec.eos_id));
-  Override(config.add_bos_token, spec.bos_id, spec.prefix_ids);
-  Override(config.add_eos_token, spec.eos_id, spec.suffix_ids);
+absl::Status AddConfigTokens(const TokenizerConfig& config, AddedTokenList::OtherText other_text, VocabTable& vocab,
+                             AddedTokenList& added, TokenizerSpec& spec) {
+  for (const AddedToken& token : config.added_tokens) {
+    const absl::Status status = added.Add(token, other_text, vocab);
+    if (!status.ok()) return absl::DataLossError(absl::StrCat(ToAbsl(kConfig), ": ", status.message()));
+  }
+  for (const NamedToken& named : config.named_tokens) {
+    const bool is_new = !vocab.Find(named.token.content);
+    const absl::StatusOr<int32_t> id = added.AddNamed(named.token, vocab);
+    if (!id.ok())
+      return absl::DataLossError(absl::StrCat(ToAbsl(kConfig), ": ", named.key, ": ", id.status().message()));
+    if (is_new) {
+      LogWarning(absl::StrCat(ToAbsl(kConfig), ": ", named.key, " '", Printable(named.token.content, kQuotedBytes),
+                              "' is no token of the vocabulary: it gets the id ", *id));
+    }
+    if (named.key == "bos_token") spec.bos_id = *id;
+    if (named.key == "eos_token") spec.eos_id = *id;
+  }
   return absl::OkStatus();
+}
+
+void SetAffixes(const TokenizerConfig& config, bool add_bos_by_default, TokenizerSpec& spec) {
+  if (config.add_bos_token.value_or(add_bos_by_default) && spec.bos_id) spec.prefix_ids = {*spec.bos_id};
+  if (config.add_eos_token.value_or(false) && spec.eos_id) spec.suffix_ids = {*spec.eos_id};
 }
 
 }  // namespace quantd

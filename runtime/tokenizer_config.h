@@ -1,4 +1,5 @@
-// tokenizer_config.json: which tokens open and close a text, and added tokens that only it names.
+// The JSON files that stand beside a vocabulary: tokenizer_config.json and, in older folders, special_tokens_map.json
+// and added_tokens.json. They name special tokens and add tokens that the vocabulary lacks.
 #pragma once
 
 #include <optional>
@@ -13,18 +14,33 @@
 
 namespace quantd {
 
-struct TokenizerConfig {
-  std::optional<std::string> bos_token, eos_token;
-  std::optional<bool> add_bos_token, add_eos_token;
-  std::optional<bool> legacy, add_prefix_space;  // SentencePiece-style: where a space goes before a text
-  std::vector<AddedToken> added_tokens;          // added_tokens_decoder
+// What a file calls one of its special tokens: "bos_token", "pad_token", "additional_special_tokens[3]".
+struct NamedToken {
+  std::string key;
+  AddedToken token;  // special; its id is not set
 };
 
-// An empty `json` is an empty config. DataLoss: corrupt.
-absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json);
+struct TokenizerConfig {
+  std::string tokenizer_class;  // without "Fast"; empty where no file says it
+  std::optional<bool> add_bos_token, add_eos_token;
+  std::optional<bool> legacy, add_prefix_space;     // where a space goes before a text
+  std::vector<AddedToken> added_tokens;             // added_tokens_decoder, else added_tokens.json; by id
+  std::vector<NamedToken> named_tokens;             // in the files' order of keys; none has an empty text
+  std::optional<std::string> bos_token, eos_token;  // their texts
+};
 
-// Lays `config` over the BOS, EOS, prefix and suffix that the tokenizer's own file gave `spec`. DataLoss: it names a
-// token that there is not.
-absl::Status ApplyTokenizerConfig(const TokenizerConfig& config, const VocabTable& vocab, TokenizerSpec& spec);
+// As transformers reads them (PreTrainedTokenizerBase._from_pretrained): where the configuration has
+// added_tokens_decoder, the two older files say nothing; else special_tokens_map.json wins over it. Empty texts are
+// files that are not there. DataLoss: corrupt (names the file and the key).
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files);
+
+// Adds the tokens of `config` to `added` and `vocab`, and sets the BOS and EOS that it names. A named token that the
+// vocabulary lacks gets the next id, as in transformers, with a warning. DataLoss: a token's id or text is another's.
+absl::Status AddConfigTokens(const TokenizerConfig& config, AddedTokenList::OtherText other_text, VocabTable& vocab,
+                             AddedTokenList& added, TokenizerSpec& spec);
+
+// What add_bos_token and add_eos_token put around a text. For folders without a tokenizer.json, whose post-processor
+// alone would say it (transformers does not read the flags then).
+void SetAffixes(const TokenizerConfig& config, bool add_bos_by_default, TokenizerSpec& spec);
 
 }  // namespace quantd

@@ -12,7 +12,7 @@
 #include "runtime/json.h"
 #include "runtime/printable.h"
 #include "runtime/text_tokenizer.h"
-#include "runtime/tokenizer_config.h"
+#include "runtime/tokenizer_json.h"
 #include "runtime/vocab_table.h"
 
 namespace quantd {
@@ -66,20 +66,17 @@ class Reader {
  public:
   explicit Reader(const Json& json) : json_(json) {}
 
-  absl::StatusOr<std::unique_ptr<Tokenizer>> Read(std::string_view config_json) {
-    QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(config_json));
+  absl::StatusOr<std::unique_ptr<Tokenizer>> Read(const TokenizerConfig& config, AroundText around) {
     QD_RETURN_IF_ERROR(ReadNormalizer());
     QD_RETURN_IF_ERROR(ReadPreTokenizer());
     QD_RETURN_IF_ERROR(ReadVocab());
     QD_RETURN_IF_ERROR(ReadAddedTokens());
-    for (const AddedToken& token : config.added_tokens) {
-      const absl::Status status = AddAddedToken(token, vocab_, spec_.added);
-      if (!status.ok()) return At("added_tokens_decoder of tokenizer_config.json", status);
-    }
+    QD_RETURN_IF_ERROR(AddConfigTokens(config, AddedTokenList::OtherText::kRefuse, vocab_, added_, spec_));
+    spec_.added = added_.Take();
     QD_RETURN_IF_ERROR(ReadModel());
     QD_RETURN_IF_ERROR(ReadDecoder());
     QD_RETURN_IF_ERROR(ReadPostProcessor());
-    QD_RETURN_IF_ERROR(ApplyTokenizerConfig(config, vocab_, spec_));
+    if (around == AroundText::kConfigFlags) SetAffixes(config, /*add_bos_by_default=*/false, spec_);
     return MakeTextTokenizer(std::move(spec_), kFile);
   }
 
@@ -244,7 +241,7 @@ class Reader {
       QD_ASSIGN_OR_RETURN(const int64_t id, GetInt(entry, "id", -1, absl::StrCat(ToAbsl(kFile), ": ", place)));
       if (id < 0 || id >= kMaxVocab) return Corrupt(place, absl::StrCat("id ", id, ", expected 0 to ", kMaxVocab - 1));
       token.id = static_cast<int32_t>(id);
-      const absl::Status status = AddAddedToken(token, vocab_, spec_.added);
+      const absl::Status status = added_.Add(token, AddedTokenList::OtherText::kRefuse, vocab_);
       if (!status.ok()) return At(place, status);
     }
     return absl::OkStatus();
@@ -273,7 +270,7 @@ class Reader {
     const Json& vocab = *FindMember(*model_, "vocab");
     for (auto it = vocab.begin(); it != vocab.end(); ++it) {
       const std::optional<std::string> text = TextForMerges(it.key());
-      if (!text) continue;
+      if (!text || text->empty()) continue;
       const absl::Status status = spec_.model.AddToken(*text, it.value().get<int32_t>());
       if (!status.ok()) return At("model.vocab", status);
     }
@@ -448,7 +445,7 @@ class Reader {
     }
     for (const Json& value : *list) {
       const std::optional<int64_t> id = AsInt(value);
-      if (!id || *id < 0 || *id >= vocab_.size() || vocab_.texts()[*id].empty()) {
+      if (!id || !vocab_.Has(*id)) {
         return Corrupt(
             place, absl::StrCat("special token '", Printable(name, 60), "': ", Excerpt(value), " is no token's id"));
       }
@@ -464,14 +461,26 @@ class Reader {
   bool byte_level_ = false;
   Growth growth_;  // of the normalizer and of Metaspace
   VocabTable vocab_;
+  AddedTokenList added_;
   TokenizerSpec spec_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view text, std::string_view config_json) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizerOfJson(const Json& json, std::string_view file,
+                                                               const TokenizerConfig& config, AroundText around) {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Reader(json).Read(config, around);
+  if (tokenizer.ok() || file == kFile) return tokenizer;
+  std::string_view message = ToStd(tokenizer.status().message());
+  if (message.starts_with(kFile)) message.remove_prefix(kFile.size());
+  return absl::Status(tokenizer.status().code(), absl::StrCat(ToAbsl(file), ToAbsl(message)));
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view text,
+                                                              const TokenizerCompanions& beside) {
+  QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(beside));
   QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, kFile));
-  return Reader(json).Read(config_json);
+  return MakeTokenizerOfJson(json, kFile, config, AroundText::kPostProcessor);
 }
 
 }  // namespace quantd

@@ -5,11 +5,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <absl/container/flat_hash_map.h>
-#include <absl/container/flat_hash_set.h>
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 
 #include "runtime/text_tokenizer.h"
 
@@ -17,23 +18,41 @@ namespace quantd {
 
 class VocabTable {
  public:
-  // DataLoss: `id` or `text` is taken, the id is out of range, the text is empty or too long.
+  // A token without text keeps its id and is never found. DataLoss: `id` or `text` is taken, the id is out of range,
+  // the text is too long.
   absl::Status Add(std::string_view text, int64_t id);
+  // Gives a token that is there another text; its own still finds it. DataLoss as above.
+  absl::Status Rename(std::string_view text, int32_t id);
   std::optional<int32_t> Find(std::string_view text) const;
-  // Whether this is the first time for a token that is there.
-  bool MarkAdded(int32_t id) { return added_.insert(id).second; }
+  bool Has(int64_t id) const { return id >= 0 && id < size() && taken_[static_cast<size_t>(id)]; }
   // By id; empty for an id that no token has.
   const std::vector<std::string>& texts() const { return texts_; }
   int32_t size() const { return static_cast<int32_t>(texts_.size()); }  // one more than the largest id
 
  private:
   std::vector<std::string> texts_;
+  std::vector<bool> taken_;
   absl::flat_hash_map<std::string, int32_t> ids_;
-  absl::flat_hash_set<int32_t> added_;
 };
 
-// Adds `token` to the vocabulary, unless it is there with that id, and to the added tokens, unless it is one. DataLoss:
-// its id is another token's, or its text has another id.
-absl::Status AddAddedToken(const AddedToken& token, VocabTable& vocab, std::vector<AddedToken>& added);
+// The added tokens of a tokenizer while it is built, each once; the last that names an id says its flags.
+class AddedTokenList {
+ public:
+  explicit AddedTokenList(std::vector<AddedToken> tokens = {});
+
+  // What a token whose id already belongs to a token of another text does.
+  enum class OtherText { kRefuse, kRename };
+
+  // Adds `token` to the vocabulary too, unless it is there. DataLoss: its id is another token's (kRefuse), or its text
+  // has another id.
+  absl::Status Add(const AddedToken& token, OtherText other_text, VocabTable& vocab);
+  // As a special token: what a configuration names. A new text gets the next id.
+  absl::StatusOr<int32_t> AddNamed(AddedToken token, VocabTable& vocab);
+  std::vector<AddedToken> Take() { return std::move(tokens_); }
+
+ private:
+  std::vector<AddedToken> tokens_;
+  absl::flat_hash_map<int32_t, size_t> index_;  // by id
+};
 
 }  // namespace quantd

@@ -125,6 +125,14 @@ absl::Status GenerateCall::EncodePrompt() {
   if (encoded->ids.empty()) {
     return WithField(absl::InvalidArgumentError(absl::StrCat(field, ": gives no token, expected at least one")), field);
   }
+  // A tokenizer may be longer than the model.
+  const int64_t vocab_size = handle_->limits().vocab_size;
+  for (const int32_t id : encoded->ids) {
+    if (id < vocab_size) continue;
+    return WithField(absl::InvalidArgumentError(absl::StrCat(
+                         field, ": has the token ", id, ", which the model's vocabulary of ", vocab_size, " lacks")),
+                     field);
+  }
   prompt = std::move(encoded->ids);
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
 #include "server/tokenize.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,7 +59,9 @@ absl::Status Detokenize(const LlmHandle& model, const v1::DetokenizeRequest& req
   if (request.ids_size() > kMaxDetokenizeIds) {
     return Invalid("ids", absl::StrCat("has ", request.ids_size(), ", expected at most ", kMaxDetokenizeIds));
   }
-  QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), model.limits().vocab_size, "ids"));
+  // Whichever is larger: either has ids that the other lacks.
+  const int64_t known = std::max<int64_t>(model.limits().vocab_size, model.codec().tokenizer().vocab_size());
+  QD_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ParseTokenIds(request.ids(), known, "ids"));
   response.set_text(model.codec().Decode(ids, /*skip_special_tokens=*/false));
   return CheckAnswerSize(response, "send fewer ids at a time");
 }

@@ -12,7 +12,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view json(reinterpret_cast<const char*>(data), size);
-  const auto tokenizer = quantd::ParseTokenizerJson(json, "");
+  const auto tokenizer = quantd::ParseTokenizerJson(json, {});
   if (!tokenizer.ok()) return 0;
   const quantd::TextPieces pieces = {{"<s> Hello, 123 w\u00F6rld\n\n", true},
                                      {"<|im_start|>  x\u2581y\U0001F600", false}};

@@ -411,15 +411,7 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddStrings("tokenizer.ggml.tokens", {"a"});
          w.AddI32s("tokenizer.ggml.token_type", {7});
        },
-       kDataLoss, "token_type[0] is 7, expected 1 to 6"},
-      {"eos beyond the vocabulary",
-       [&](Writer& w) {
-         tiny(w);
-         w.AddString("tokenizer.ggml.model", "gpt2");
-         w.AddStrings("tokenizer.ggml.tokens", {"a"});
-         w.AddU32("tokenizer.ggml.eos_token_id", 1);
-       },
-       kDataLoss, "eos_token_id is 1, but there are 1 tokens"},
+       kDataLoss, "token_type[0] is 7, expected 0 to 6"},
       {"tokens not strings",
        [&](Writer& w) {
          tiny(w);
@@ -640,6 +632,33 @@ TEST(GgufModel, SamplingDefaultsOfTheFileAreAGenerationConfig) {
   Writer bare;
   AddTinyLlamaMetadata(bare);
   EXPECT_EQ(Open(bare.Finish())->generation_config_json, "");
+}
+
+// Published conversions say 4294967295, or the size of the vocabulary, where there is no such token.
+TEST(GgufModel, ASpecialIdBeyondTheVocabularyNamesNoToken) {
+  for (const char* kind : {"gpt2", "llama"}) {
+    for (const char* key : {"bos", "eos", "unknown", "eot", "eom", "fim_pad", "fim_rep", "fim_sep", "fim_pre",
+                            "padding", "seperator", "cls", "mask"}) {
+      for (const uint32_t id : {4u, 4294967295u}) {
+        Writer writer;
+        AddTinyLlamaMetadata(writer);
+        writer.AddString("tokenizer.ggml.model", kind);
+        writer.AddStrings("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "a"});
+        writer.AddF32s("tokenizer.ggml.scores", {0, 0, 0, -1});
+        writer.AddI32s("tokenizer.ggml.token_type", {2, 3, 3, 1});
+        writer.AddU32("tokenizer.ggml." + std::string(key) + "_token_id", id);
+        writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
+        absl::StatusOr<GgufModel> model = Open(writer.Finish());
+        ASSERT_TRUE(model.ok()) << key << ": " << model.status();
+        const bool has_defaults = kind == std::string("llama");  // llama.cpp's, for this kind alone
+        EXPECT_EQ(model->vocab->bos_id, has_defaults ? std::optional<int32_t>(1) : std::nullopt) << key;
+        EXPECT_EQ(model->vocab->eos_id, has_defaults ? std::optional<int32_t>(2) : std::nullopt) << key;
+        const auto tokenizer = MakeGgufTokenizer(*model->vocab);
+        ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+        EXPECT_EQ((*tokenizer)->end_ids().front(), 2) << "by its text";
+      }
+    }
+  }
 }
 
 TEST(GgufModel, FileThatShrinksUnderTheReaderIsDataLoss) {

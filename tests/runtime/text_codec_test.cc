@@ -43,8 +43,10 @@ class TextCodecTest : public ::testing::Test {
                                             {"rstrip", false},
                                             {"normalized", false}});
     }
-    tokenizer_config_ = {
-        {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_bos_token", true}, {"chat_template", kChatTemplate}};
+    tokenizer_["post_processor"] = {{"type", "TemplateProcessing"},
+                                    {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+                                    {"special_tokens", {{"<s>", {{"ids", {Id(0)}}}}}}};
+    tokenizer_config_ = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"chat_template", kChatTemplate}};
     config_ = {{"architectures", {"LlamaForCausalLM"}},
                {"vocab_size", Id(4)},
                {"hidden_size", 8},
@@ -206,9 +208,18 @@ TEST_F(TextCodecTest, WithoutATokenizerThereIsNoCodec) {
   ExpectRefused(absl::StatusCode::kNotFound, "has no tokenizer");
 }
 
-TEST_F(TextCodecTest, ATokenizerLargerThanTheModelIsDataLoss) {
-  config_["vocab_size"] = Id(3);
-  ExpectRefused(absl::StatusCode::kDataLoss, "the tokenizer has ids up to");
+// A request that has such an id is refused where it meets the model: see GenerateCallTest.
+TEST_F(TextCodecTest, ATokenizerMayBeLongerThanTheModelAndTheModelThanTheTokenizer) {
+  for (const int vocab_size : {Id(2), Id(9)}) {
+    config_["vocab_size"] = vocab_size;
+    config_["eos_token_id"] = Id(1);
+    generation_config_ = {{"eos_token_id", {Id(3), 70000}}};
+    auto codec = Codec();
+    EXPECT_EQ(codec->EncodeText("<|im_end|>", {.parse_special = true, .add_special_tokens = false}).value().ids,
+              std::vector<int32_t>{Id(3)});
+    const std::vector<int32_t> ends = vocab_size == Id(2) ? std::vector{Id(1)} : std::vector{Id(1), Id(3)};
+    EXPECT_EQ(codec->eos_token_ids(), ends) << "an end that the model has no row for ends nothing";
+  }
 }
 
 TEST_F(TextCodecTest, ATemplateThatIsNoneFailsWithItsLine) {

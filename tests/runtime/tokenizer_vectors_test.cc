@@ -132,8 +132,9 @@ TEST(Llama2Tokenizer, TokenizerJsonGivesEveryVector) {
 
 TEST(Llama2Tokenizer, TokenizerModelGivesEveryVector) {
   SKIP_WITHOUT(SharedPath("data/tokenizers/llama2"));
-  const auto tokenizer = ParseSentencePieceModel(ReadAll(SharedPath("data/tokenizers/llama2/tokenizer.model")),
-                                                 ReadAll(SharedPath("data/tokenizers/llama2/tokenizer_config.json")));
+  const auto tokenizer =
+      ParseSentencePieceModel(ReadAll(SharedPath("data/tokenizers/llama2/tokenizer.model")),
+                              {.config = ReadAll(SharedPath("data/tokenizers/llama2/tokenizer_config.json"))});
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   CheckVectors(**tokenizer, SharedPath("data/tokenizers/llama2/vectors.jsonl"), 1354);
   CheckLlamaCppVectors(**tokenizer, SharedPath("data/tokenizers/llama2/llamacpp"));
@@ -142,8 +143,9 @@ TEST(Llama2Tokenizer, TokenizerModelGivesEveryVector) {
 TEST(Llama2Tokenizer, TokenizerModelAndTokenizerJsonAgree) {
   SKIP_WITHOUT(SharedPath("data/tokenizers/llama2"));
   const auto json = Load("data/tokenizers/llama2");
-  const auto model = ParseSentencePieceModel(ReadAll(SharedPath("data/tokenizers/llama2/tokenizer.model")),
-                                             ReadAll(SharedPath("data/tokenizers/llama2/tokenizer_config.json")));
+  const auto model =
+      ParseSentencePieceModel(ReadAll(SharedPath("data/tokenizers/llama2/tokenizer.model")),
+                              {.config = ReadAll(SharedPath("data/tokenizers/llama2/tokenizer_config.json"))});
   ASSERT_TRUE(json != nullptr && model.ok()) << model.status();
   ASSERT_EQ(json->vocab_size(), (*model)->vocab_size());
   for (int32_t id = 0; id < json->vocab_size(); ++id) {

@@ -83,6 +83,7 @@ class FakeHandle final : public LlmHandle {
   const std::string& revision() const override { return revision_; }
   const LlmLimits& limits() const override { return limits_; }
   const TextCodec& codec() const override { return *codec_; }
+  void set_vocab_size(int64_t size) { limits_.vocab_size = size; }
   absl::StatusOr<Reservation> Reserve(const LlmRequest&, PromptSize prompt) override {
     MutexLock lock(mutex_);
     if (!reserve_status.ok()) return reserve_status;

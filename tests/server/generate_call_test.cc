@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "server/status.h"
 #include "tests/server/fakes.h"
 
@@ -81,6 +82,16 @@ TEST_F(CodecQueueTest, ADeadlineThatPassesThereEndsTheRequestUntokenized) {
   }
   release_.Set();
   ExpectEnded(absl::StatusCode::kDeadlineExceeded, "EXPIRED_IN_QUEUE");
+}
+
+// A tokenizer may be longer than its model.
+TEST_F(CodecQueueTest, ATextWithATokenThatTheModelLacksIsRefused) {
+  registry_.handle->set_vocab_size(1);
+  Start(std::nullopt);
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kInvalidArgument, "FIELD_INVALID");
+  EXPECT_EQ(GetField(writer_.status), "text");
+  EXPECT_NE(writer_.status.message().find("the model's vocabulary of 1 lacks"), absl::string_view::npos);
 }
 
 TEST_F(CodecQueueTest, ACancelThereEndsTheRequestUntokenized) {
