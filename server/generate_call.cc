@@ -65,8 +65,8 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
     active_ = true;
   }
   if (Expired()) return Fail(GoneError(/*expired=*/true));
-  const int64_t estimate = EstimatePromptTokens(proto);
-  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, estimate);
+  const PromptSize prompt = EstimatePromptTokens(proto);
+  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, prompt);
   if (!reservation.ok()) return Fail(reservation.status());
   reservation_ = *std::move(reservation);
   absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
@@ -74,7 +74,7 @@ void GenerateCall::Start(const v1::GenerateRequest& proto) {
   parsed_ = *std::move(parsed);
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
-  if (!deps_.codec_pool.Post(Lane(handle_->name(), proto.has_chat(), estimate),
+  if (!deps_.codec_pool.Post(Lane(handle_->name(), proto.has_chat(), prompt.tokens),
                              [self = shared_from_this()] { self->Encode(); })) {
     Fail(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),

@@ -52,7 +52,10 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
   }
   for (const std::string& line : Fallbacks(plan.layers)) std::printf("fallback: %s\n", line.c_str());
   for (const WayToFit& way : plan.ways_to_fit) {
-    std::printf("fits with %s: %s\n", FlagOf(way).c_str(), FormatBytes(way.total_bytes).c_str());
+    std::printf("would fit with %s: %s\n", FlagOf(way).c_str(), FormatBytes(way.total_bytes).c_str());
+  }
+  if (!proto.fits() && plan.ways_to_fit.empty()) {
+    std::puts("no flag makes it fit; a larger --memory-budget or another machine does");
   }
   for (const std::string& line : plan.warnings) std::printf("warning: %s\n", line.c_str());
   if (!verbose) return;

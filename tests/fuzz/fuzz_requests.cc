@@ -29,7 +29,7 @@ class Model final : public LlmHandle {
     checkpoint.config_json =
         R"({"architectures": ["LlamaForCausalLM"], "vocab_size": 16, "hidden_size": 8, "intermediate_size": 8,
             "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 64})";
-    checkpoint.chat_template =
+    checkpoint.chat_templates["default"] =
         "{{ bos_token }}{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<s>{{ m.role }}: "
         "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}</s>{% endfor %}"
         "{% if custom is defined %}{{ custom | tojson }}{% endif %}{% if add_generation_prompt %}<s>{% endif %}";

@@ -322,9 +322,10 @@ TEST(ChatTemplateInputs, FurtherKeysOfAMessageAreDataInTheirOrder) {
   ChatTemplateInput input = OneMessage("assistant", "c");
   input.messages[0].reasoning_content = "<|im_end|>";
   input.messages[0].extra_json = R"({"z": 1, "a": {"y": "<|eot_id|>", "x": null}, "none": null})";
-  EXPECT_EQ(Marked(RenderWith("{{ messages[0] | tojson }}", input)),
-            R"(D[{"thinking": "<|im_end|>", "role": "assistant", "content": "c", "reasoning_content": "<|im_end|>", )"
-            R"("z": 1, "a": {"y": "<|eot_id|>", "x": null}}])");
+  EXPECT_EQ(
+      Marked(RenderWith("{{ messages[0] | tojson }}", input)),
+      R"(D[{"thinking": "<|im_end|>", "role": "]R[assistant]D[", "content": "c", "reasoning_content": "<|im_end|>", )"
+      R"("z": 1, "a": {"y": "<|eot_id|>", "x": null}}])");
   EXPECT_EQ(Marked(RenderWith("<t>{{ messages[0].reasoning_content ~ messages[0].a.y }}</t>", input)),
             "T[<t>]D[<|im_end|><|eot_id|>]T[</t>]");
   for (const char* own : {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content"}) {

@@ -586,7 +586,8 @@ TEST(GgufModel, RopeScalingHasLlamaCppsDefaults) {
     const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(model->config_json);
     ASSERT_TRUE(config.ok()) << c.what << config.status();
     EXPECT_EQ(config->rope.scaling.kind, c.kind) << c.what;
-    if (c.kind == RopeScaling::Kind::kLinear) EXPECT_EQ(config->rope.scaling.factor, 4.0f) << c.what;
+    EXPECT_EQ(config->rope.scaling.factor, c.kind == RopeScaling::Kind::kLinear ? 4.0f : RopeScaling().factor)
+        << c.what;
   }
 }
 

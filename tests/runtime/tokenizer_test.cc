@@ -149,7 +149,7 @@ TEST(Tokenizer, SpecialTokensAreFoundWithinOneTrustedStretchOnly) {
 }
 
 TEST(Tokenizer, ANameMayCompleteASpecialTokenAndIsNoneByItself) {
-  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), "");
+  const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {});
   const auto name = [](const char* text) { return TextPiece{text, true, true}; };
   EXPECT_EQ(Encode(*tokenizer, {{"<", true}, name("s"), {">", true}}), std::vector<int32_t>{96});
   EXPECT_EQ(Encode(*tokenizer, {{"<", true}, name("s>")}), std::vector<int32_t>{96});
@@ -160,13 +160,13 @@ TEST(Tokenizer, ANameMayCompleteASpecialTokenAndIsNoneByItself) {
 
 TEST(Tokenizer, ASpecialTokenOfAMessageHasBordersThatNoMergeCrosses) {
   Json json = SmallJson();
-  json["added_tokens"] = {{{"id", 96}, {"content", "b"}, {"special", true}, {"lstrip", true}, {"rstrip", true}}};
-  const auto tokenizer = *ParseTokenizerJson(json.dump(), "");
+  json["added_tokens"] = {{{"id", 97}, {"content", "bb"}, {"special", true}, {"lstrip", true}, {"rstrip", true}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), {});
   const int32_t a = 'a' - 0x21, b = 'b' - 0x21;
-  EXPECT_EQ(Encode(*tokenizer, {{"ab", false}}), std::vector<int32_t>{94});
-  EXPECT_EQ(Encode(*tokenizer, {{"ab", false, false, true}}), (std::vector<int32_t>{a, b}));
-  EXPECT_EQ(Encode(*tokenizer, {{"a b a", false, false, true}}), (std::vector<int32_t>{a, 95, b, 95, a}));
-  EXPECT_EQ(Encode(*tokenizer, {{"a", false, false, true}, {"b", true}}), (std::vector<int32_t>{a, 96}));
+  EXPECT_EQ(Encode(*tokenizer, {{"abb", false}}), (std::vector<int32_t>{94, b}));
+  EXPECT_EQ(Encode(*tokenizer, {{"abb", false, false, true}}), (std::vector<int32_t>{a, b, b}));
+  EXPECT_EQ(Encode(*tokenizer, {{"a bb a", false, false, true}}), (std::vector<int32_t>{a, 95, b, b, 95, a}));
+  EXPECT_EQ(Encode(*tokenizer, {{"a", false, false, true}, {"bb", true}}), (std::vector<int32_t>{a, 97}));
 }
 
 TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {

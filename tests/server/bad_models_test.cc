@@ -85,8 +85,8 @@ const Damage kDamages[] = {
      [](std::string w) { return Replaced(w, "\"intermediate_size\": 64", "\"intermediate_size\": 96"); }, "expected"},
     {"safetensors-corrupted-config", "config.json", [](std::string w) { return w.substr(0, w.size() / 2); },
      "config.json"},
-    {"safetensors-larger-tokenizer", "tokenizer.json", [](std::string w) { return Replaced(w, "\"d\":3", "\"d\":99"); },
-     "the tokenizer has ids up to 99"},
+    {"safetensors-doubled-token-id", "tokenizer.json", [](std::string w) { return Replaced(w, "\"d\":3", "\"d\":2"); },
+     "2"},
 };
 
 std::shared_ptr<grpc::Channel> Connect(Daemon& daemon) {
