@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
@@ -11,6 +12,7 @@
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/gguf_blocks.h"
 #include "runtime/printable.h"
 #include "server/struct_json.h"
 
@@ -474,6 +476,45 @@ void FillModel(const ModelInfo& info, v1::Model& proto) {
     proto.mutable_progress()->set_total_bytes(U64(info.progress.total_bytes));
   }
   for (std::string& line : Fallbacks(info.layers)) proto.add_fallbacks(std::move(line));
+  proto.set_weights(WeightSchemes(info.layers));
+}
+
+void FillGenerationDefaults(const GenerationDefaults& defaults, v1::Model& proto) {
+  if (defaults.says_do_sample) {
+    v1::GenerationDefaults& said = *proto.mutable_generation_defaults();
+    said.set_temperature(defaults.temperature);
+    said.set_top_k(static_cast<uint32_t>(defaults.top_k));
+    said.set_top_p(defaults.top_p);
+    said.set_min_p(defaults.min_p);
+  }
+  if (defaults.repetition_penalty != 1) {
+    proto.mutable_generation_defaults()->set_repetition_penalty(defaults.repetition_penalty);
+  }
+  if (defaults.max_new_tokens.has_value()) {
+    proto.mutable_generation_defaults()->set_max_new_tokens(U32(*defaults.max_new_tokens));
+  }
+  if (defaults.max_length.has_value()) proto.mutable_generation_defaults()->set_max_length(U32(*defaults.max_length));
+}
+
+namespace {
+// "Q4_1" where a layer has what a GGUF file has, else the scheme's own name.
+std::string SchemeName(const std::string& scheme) {
+  for (const GgmlType type : {GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ8_0}) {
+    if (scheme == Name(SchemeOf(type))) return GgmlTypeName(static_cast<uint32_t>(type));
+  }
+  return scheme;
+}
+}  // namespace
+
+std::string WeightSchemes(const std::vector<LayerReport>& layers) {
+  std::map<std::string, int64_t> bytes;
+  for (const LayerReport& layer : layers) bytes[SchemeName(layer.scheme)] += layer.bytes;
+  std::vector<std::pair<int64_t, std::string>> order;
+  for (const auto& [scheme, count] : bytes) order.emplace_back(-count, scheme);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto& [count, scheme] : order) absl::StrAppend(&text, text.empty() ? "" : ", ", scheme);
+  return text;
 }
 
 void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto) {

@@ -55,6 +55,7 @@ void FillTiming(const Timing& timing, v1::Timing& proto);
 
 // Registry side. `info` gives a Model; a plan its MemoryPlan under a budget and what is in use already.
 void FillModel(const ModelInfo& info, v1::Model& proto);
+void FillGenerationDefaults(const GenerationDefaults& defaults, v1::Model& proto);
 void FillMemoryPlan(const MemoryPlan& plan, int64_t budget_bytes, int64_t used_bytes, v1::MemoryPlan& proto);
 // `device` is the one that the server has.
 absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_view device);
@@ -64,6 +65,8 @@ std::string ContextNote(int64_t held, int64_t wanted);
 // only, and at most kMaxFallbackLines of them and one that says how many more.
 inline constexpr size_t kMaxFallbackLines = 64;
 std::vector<std::string> Fallbacks(const std::vector<LayerReport>& layers);
+// The schemes of the layers, the one with the most bytes first: "Q4_1, Q8_0".
+std::string WeightSchemes(const std::vector<LayerReport>& layers);
 // "int8", or "int8/bf16" where keys and values differ.
 std::string KvName(const LoadSpec& spec);
 

@@ -31,7 +31,7 @@ grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext*
                                                     const v1::ListModelsRequest* request,
                                                     v1::ListModelsResponse* response) {
   for (const ModelInfo& info : registry_.List()) {
-    if (!request->loaded_only() || info.state == ModelState::kReady) FillModel(info, *response->add_models());
+    if (!request->loaded_only() || info.state == ModelState::kReady) Fill(info, *response->add_models());
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc(CheckAnswerSize(*response, "GetModel gives one model at a time")));
@@ -41,7 +41,7 @@ grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* ModelsService::GetModel(grpc::CallbackServerContext* context,
                                                   const v1::GetModelRequest* request, v1::Model* response) {
   absl::StatusOr<ModelInfo> info = registry_.Get(request->name());
-  if (info.ok()) FillModel(*info, *response);
+  if (info.ok()) Fill(*info, *response);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc(info.status()));
   return reactor;
@@ -55,6 +55,13 @@ grpc::ServerUnaryReactor* ModelsService::PlanModel(grpc::CallbackServerContext* 
         WithRetryAfter(absl::ResourceExhaustedError("too many plans wait"), std::chrono::seconds(5)), "QUEUE_FULL")));
   }
   return reactor;
+}
+
+void ModelsService::Fill(const ModelInfo& info, v1::Model& proto) const {
+  FillModel(info, proto);
+  if (info.state != ModelState::kReady) return;
+  const absl::StatusOr<std::shared_ptr<LlmHandle>> handle = registry_.Find(info.name);
+  if (handle.ok()) FillGenerationDefaults((*handle)->codec().defaults(), proto);
 }
 
 absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const {

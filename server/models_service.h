@@ -33,6 +33,7 @@ class ModelsService final : public BuiltModels {
 
  private:
   absl::Status Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const;
+  void Fill(const ModelInfo& info, v1::Model& proto) const;
   absl::Status CheckPath(const std::string& path) const;
 
   ModelRegistry& registry_;

@@ -53,6 +53,18 @@ if(QUANTD_SERVER)
     ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 endif()
 
+# A conversation on a terminal; README's lines.
+if(QUANTD_SERVER)
+  quantd_python_test(tools/readme tools/readme_test.py ${PROJECT_SOURCE_DIR} $<TARGET_FILE:quantd>)
+  set_tests_properties(tools/readme PROPERTIES LABELS tools TIMEOUT 300)
+  quantd_python_test(server/chat_terminal server/chat_terminal_test.py $<TARGET_FILE:quantd> ${CMAKE_CURRENT_SOURCE_DIR}/goldens)
+  set_tests_properties(server/chat_terminal PROPERTIES LABELS server TIMEOUT 300)
+endif()
+
+# Every relative link of the checkout and of what is installed leads somewhere.
+quantd_python_test(tools/links tools/links_test.py ${PROJECT_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+set_tests_properties(tools/links PROPERTIES LABELS tools TIMEOUT 120)
+
 # A stock Python client against the daemon. The first run fetches grpcio-tools into the build folder.
 if(QUANTD_SERVER)
   quantd_python_test(server/python_client server/python/python_client_test.py

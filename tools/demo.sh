@@ -19,7 +19,7 @@ show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
 model=$("$(dirname "$0")/fetch_demo_model.sh")
 
 title "Starting the daemon: SmolLM2-135M-Instruct, 4 bit weights, int8 KV cache"
-serve=(serve --model "smollm2=$model" --kv-cache-dtype int8 --kv-cache-bytes 64MiB)
+serve=(serve "smollm2=$model" --kv-cache-dtype int8 --kv-cache-bytes 64MiB)
 show "quantd ${serve[*]}"
 "$quantd" "${serve[@]}" --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 --ready-file "$work/ready" >"$work/log" 2>&1 &
 pid=$!
@@ -48,8 +48,8 @@ names="requests_total|tokens_total|time_to_first_token_seconds_sum|kv_blocks|mem
 grep -E "^quantd_($names)" "$work/metrics" | grep -v ' 0$' | sort
 
 title "What a load takes, known before it: nothing is computed or allocated"
-show "quantd plan --model $model --kv-cache-dtype int8 --kv-cache-bytes 64MiB"
-"$quantd" plan --model "$model" --kv-cache-dtype int8 --kv-cache-bytes 64MiB
+show "quantd plan $model --kv-cache-dtype int8 --kv-cache-bytes 64MiB"
+"$quantd" plan "$model" --kv-cache-dtype int8 --kv-cache-bytes 64MiB
 
 kill -TERM "$pid"
 status=0
@@ -59,8 +59,8 @@ pid=
 
 title "Stopped. To go on:"
 cat <<END
-  $quantd serve --model smollm2=$model
+  $quantd serve smollm2=$model
   $quantd chat                              # in another terminal: a conversation
-  $quantd generate --prompt "Once upon a time"
-  $quantd serve --help                      # schemes, KV formats, limits
+  $quantd generate "Once upon a time"
+  $quantd help serve                        # schemes, KV formats, limits
 END

@@ -34,7 +34,7 @@ if [[ "$id" != debian || "$version" != 12 ]]; then
 quantd builds on Debian 12 (found: ${id:-an unknown system} ${version}). Missing there, by the names of Debian:
 $(printf '  %s\n' "${missing[@]}")
 Needed under any name: g++ 12 or clang 14 or newer, CMake 3.25, ninja, gRPC 1.51 with its protoc plugin and grpc-proto, protobuf 3.21,
-abseil 20220623, prometheus-cpp 1.0, nlohmann-json 3.11, PCRE2 10.42 (8 bit), utf8proc 2.8, cpp-httplib 0.11, CLI11 2.1,
+abseil 20220623, prometheus-cpp 1.0, nlohmann-json 3.11, PCRE2 10.42 (8 bit), utf8proc 2.8, cpp-httplib 0.11, CLI11 2.1, libedit 3.1,
 yaml-cpp 0.7, GoogleTest 1.12, benchmark 1.7, Python 3.11 with pip and venv, curl.
 When they are there: QUANTD_SETUP=skip make demo
 END

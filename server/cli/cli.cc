@@ -14,6 +14,7 @@
 #include <system_error>
 #include <vector>
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
 
@@ -172,7 +173,13 @@ void PrintError(const grpc::Status& status, const std::string& address) {
   const ErrorDetails details = ReadDetails(status);
   PrintError(CodeName(static_cast<absl::StatusCode>(status.error_code())), details.reason, status.error_message());
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && details.reason.empty()) {  // gRPC's own: nobody answered
-    std::fprintf(stderr, "is `quantd serve` running at %s?\n", address.c_str());
+    const bool http = absl::StrContains(status.error_message(), "http1") ||
+                      absl::StrContains(status.error_message(), "HTTP/1") ||
+                      absl::StrContains(status.error_message(), "settings frame");
+    std::fprintf(stderr,
+                 http ? "what answers at %s speaks no gRPC: is that the metrics port? gRPC is on 8001 by default\n"
+                      : "is `quantd serve` running at %s?\n",
+                 address.c_str());
   }
   if (details.retry_after.has_value()) std::fprintf(stderr, "try again in %.1f s\n", ToSeconds(*details.retry_after));
 }

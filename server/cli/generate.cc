@@ -32,7 +32,7 @@ std::string ToJson(const Answer& a) {
   const v1::Timing& t = a.finished.timing();
   const nlohmann::json json = {{"request_id", a.accepted.request_id()},
                                {"model", a.accepted.model()},
-                               {"seed", a.accepted.seed()},
+                               {"seed", std::to_string(a.accepted.seed())},  // as protobuf's JSON has 64 bit
                                {"text", a.text},
                                {"finish_reason", FinishName(a.end.reason())},
                                {"usage",
@@ -58,15 +58,18 @@ int Run(const GenerateFlags& f) {
   request.set_model(f.client.model);
   request.set_text(*std::move(prompt));
   request.set_parse_special(f.parse_special);
-  f.sampling.Apply(request);
+  request.mutable_stopping()->mutable_stop()->Add(f.sampling.stop.begin(), f.sampling.stop.end());
   if (absl::Status status = CheckTexts(request); !status.ok()) {
     PrintUsageError(status);
     return kExitUsage;
   }
-  auto stub = v1::Generation::NewStub(f.client.Connect());
+  const std::shared_ptr<grpc::Channel> channel = f.client.Connect();
+  ServedModel model;
+  if (const int code = FindModel(f.client, channel, model); code != kExitOk) return code;
+  auto stub = v1::Generation::NewStub(channel);
   const bool json = f.output == "json";
-  const Answer answer = Stream(*stub, request, [json](const std::string& text) {
-    if (!json) WriteOut(text);
+  const Answer answer = Ask(*stub, f.sampling, model, request, [json](const std::string& text) {
+    if (!json) WriteAnswer(text);
   });
   if (!json && (answer.status.ok() || !answer.text.empty())) WriteOut("\n");
   if (!answer.status.ok()) return ReportFailure(answer, f.client.address);
@@ -86,9 +89,9 @@ void AddGenerate(CLI::App& app, int& exit_code) {
   auto f = std::make_shared<GenerateFlags>();
   f->client.AddTo(*command);
   CLI::Option* prompt =
-      command->add_option("prompt,--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
+      command->add_option("prompt,-p,--prompt", f->prompt, "The text; default: --prompt-file, else standard input")
           ->type_name("TEXT");
-  command->add_option("--prompt-file", f->prompt_file, "A file that holds the text; - is standard input")
+  command->add_option("-f,--prompt-file", f->prompt_file, "A file that holds the text; - is standard input")
       ->type_name("FILE")
       ->excludes(prompt);
   command->add_flag("--parse-special", f->parse_special, "Special tokens written in the prompt are recognised");

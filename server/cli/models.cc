@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "quantd/v1/models.grpc.pb.h"
+#include "runtime/printable.h"
 #include "server/cli/cli.h"
 #include "server/cli/client.h"
 #include "server/cli/table.h"
@@ -41,16 +42,20 @@ void PrintTable(const v1::ListModelsResponse& response) {
   Table table({"NAME", "STATE", "SCHEME", "KV", "CONTEXT", "WEIGHTS", "KV CACHE", "WORKSPACE", "PEAK"});
   for (const v1::Model& m : response.models()) {
     const v1::QuantizationSpec& q = m.spec().quantization();
-    table.Add({m.name(), State(m), q.weights().empty() ? "as the checkpoint" : q.weights(),
+    table.Add({m.name(), State(m),
+               !q.weights().empty()   ? q.weights()
+               : !m.weights().empty() ? m.weights()
+                                      : "as the checkpoint",
                q.kv_keys() == q.kv_values() ? q.kv_keys() : absl::StrCat(q.kv_keys(), "/", q.kv_values()),
                std::to_string(m.max_context()), bytes(m.memory().weights_bytes()), bytes(m.memory().kv_cache_bytes()),
                bytes(m.memory().workspace_bytes()), bytes(m.memory().peak_bytes())});
   }
   std::fputs(table.Text().c_str(), stdout);
+  constexpr size_t kMaxText = 4096;
   for (const v1::Model& m : response.models()) {
     for (const std::string& fallback : m.fallbacks())
-      std::printf("%s: fallback: %s\n", m.name().c_str(), fallback.c_str());
-    if (!m.failure().empty()) std::printf("%s: %s\n", m.name().c_str(), m.failure().c_str());
+      std::printf("%s: fallback: %s\n", m.name().c_str(), Printable(fallback, kMaxText).c_str());
+    if (!m.failure().empty()) std::printf("%s: %s\n", m.name().c_str(), Printable(m.failure(), kMaxText).c_str());
   }
 }
 
@@ -79,9 +84,7 @@ int Run(const ModelsFlags& f) {
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string json;
-  const google::protobuf::Message& message =
-      f.name.empty() ? static_cast<const google::protobuf::Message&>(response) : response.models(0);
-  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return kExitRuntime;
+  if (!google::protobuf::util::MessageToJsonString(response, &json, options).ok()) return kExitInternal;
   WriteOut(json);
   return kExitOk;
 }

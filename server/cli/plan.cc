@@ -68,35 +68,42 @@ void PrintText(const ModelOptions& model, const MemoryPlan& plan, const v1::Memo
 }
 
 nlohmann::json ToJson(const ModelOptions& model, const MemoryPlan& plan, const v1::MemoryPlan& proto) {
+  // 64-bit numbers are strings, as protobuf's JSON has them: many readers have doubles only.
+  const auto wide = [](auto number) { return std::to_string(number); };
   nlohmann::json layers = nlohmann::json::array();
   for (const LayerReport& l : plan.layers) {
     layers.push_back({{"name", l.name},
-                      {"shape", {l.n, l.k}},
+                      {"shape", {wide(l.n), wide(l.k)}},
                       {"scheme", l.scheme},
-                      {"bytes", l.bytes},
-                      {"bf16_bytes", l.bf16_bytes},
+                      {"bytes", wide(l.bytes)},
+                      {"bf16_bytes", wide(l.bf16_bytes)},
                       {"kernel", l.kernel},
                       {"reason", l.reason}});
   }
   nlohmann::json use;
   for (int c = 0; c < kNumMemoryComponents; ++c) {
-    use[std::string(Name(static_cast<MemoryComponent>(c)))] = plan.use.bytes[static_cast<size_t>(c)];
+    use[std::string(Name(static_cast<MemoryComponent>(c)))] = wide(plan.use.bytes[static_cast<size_t>(c)]);
+  }
+  nlohmann::json ways = nlohmann::json::array();
+  for (const WayToFit& way : plan.ways_to_fit) {
+    ways.push_back({{"setting", way.setting}, {"value", way.value}, {"total_bytes", wide(way.total_bytes)}});
   }
   return {{"name", model.name},
           {"path", model.spec.path},
           {"fits", proto.fits()},
           {"bytes", use},
-          {"total_bytes", plan.use.total()},
-          {"budget_bytes", proto.budget_bytes()},
-          {"kv_bytes_per_token", plan.kv_bytes_per_token},
-          {"kv_blocks", plan.kv_blocks},
+          {"total_bytes", wide(plan.use.total())},
+          {"budget_bytes", wide(proto.budget_bytes())},
+          {"kv_bytes_per_token", wide(plan.kv_bytes_per_token)},
+          {"kv_blocks", wide(plan.kv_blocks)},
           {"max_context", plan.max_context},
           {"model_context", plan.model_context},
-          {"max_cached_tokens", proto.max_cached_tokens()},
+          {"max_cached_tokens", wide(proto.max_cached_tokens())},
           {"concurrent_at_max_context", proto.concurrent_at_max_context()},
-          {"parameters", plan.parameters},
+          {"parameters", wide(plan.parameters)},
           {"fallbacks", Fallbacks(plan.layers)},
           {"warnings", plan.warnings},
+          {"ways_to_fit", ways},
           {"layers", layers}};
 }
 
@@ -132,7 +139,10 @@ int Run(const PlanFlags& f) {
     }
     planned += plan->use.total();
   }
-  if (f.output == "json") std::puts(all.dump(2).c_str());
+  if (f.output == "json") {
+    const nlohmann::json told = {{"fits", fits}, {"plans", all}};
+    std::puts(told.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  }
   return fits ? kExitOk : kExitResources;
 }
 
@@ -144,8 +154,7 @@ void AddPlan(CLI::App& app, int& exit_code) {
   command->add_option("--config", f->config, "YAML file of quantd serve; flags override it")->type_name("FILE");
   f->model.AddTo(*command, /*for_serving=*/false);
   command->add_flag("-v,--verbose", f->verbose, "Every layer: scheme, bytes, kernel, reason");
-  command->add_option("-o,--output", f->output, "text or json, which is an array of one object a model")
-      ->check(CLI::IsMember({"text", "json"}));
+  command->add_option("-o,--output", f->output, "text or json")->check(CLI::IsMember({"text", "json"}));
   command->footer(
       "Examples:\n"
       "  quantd plan ./Llama-3.2-1B --quantize int4_weight_only,group_size=64 --kv-cache-dtype int8\n"

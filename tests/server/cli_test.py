@@ -30,6 +30,7 @@ SMALL = pathlib.Path(sys.argv[2]) / "gguf" / "mixed_tied_gpt2.gguf"  # a context
 SHARDED = pathlib.Path(sys.argv[2]) / "tiny_llama" / "sharded"
 LIMIT_S = 60  # for what takes milliseconds on a free machine
 ENDLESS = ["--max-tokens", "60000"]  # many seconds
+PROMPT = "the"  # to which the long model's greedy answer has no end
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARN|ERROR) ")
 
 
@@ -125,7 +126,7 @@ class Daemon:
 
 def begin_generate(*args) -> subprocess.Popen:
     """A generation of which the first text has come."""
-    process = subprocess.Popen([QUANTD, "generate", "hello", "--model", "long", "--temperature", "0", *args],
+    process = subprocess.Popen([QUANTD, "generate", PROMPT, "--model", "long", "--temperature", "0", *args],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if not os.read(process.stdout.fileno(), 1):
         raise RuntimeError(process.communicate()[1])
@@ -177,7 +178,9 @@ class ExitCodes(WithFolder):
         self.check(quantd("generate", "a", "--seed", "-1"), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--seed", 1 << 64), 2, "--seed", "from 0 to")
         self.check(quantd("generate", "a", "--address", "http://localhost:8001/"), 2, "--address", "HOST:PORT")
-        self.check(quantd("models", "--address", "localhost"), 2, "--address", "HOST:PORT")
+        self.check(quantd("models", "--address", "localhost:0"), 2, "--address", "HOST:PORT")
+        self.check(quantd("models", "--address", "unix:"), 2, "--address", "unix:/PATH")
+        self.check(quantd("chat", "hi", "--wait", "soon"), 2, "--wait")
         self.check(quantd("plan", "--model", SMALL, "--kv-cache-bytes", "0"), 2, "--kv-cache-bytes")
         self.check(quantd("serve", "--model", b"a=\xff.gguf".decode(errors="surrogateescape")), 2, "no UTF-8")
         for args, stdin in [(["generate", "--prompt-file", "-"], "\udcff"), (["generate"], "\udcff"), (["chat"], "\udcff\n"),
@@ -298,7 +301,7 @@ class Environment(WithFolder):
         return quantd(*args, env={**os.environ, **environment})
 
     def plan(self, environment: dict, *args) -> dict:
-        (plan,) = json.loads(self.run_in(environment, "plan", "-o", "json", *args).stdout)
+        (plan,) = json.loads(self.run_in(environment, "plan", "-o", "json", *args).stdout)["plans"]
         return plan
 
     def test_a_flag_comes_from_the_environment_and_the_command_line_wins(self):
@@ -355,13 +358,32 @@ class WithoutADaemon(WithFolder):
     def test_plan(self):
         for models in [["a"], ["a", "b"]]:
             flags = [part for name in models for part in ("--model", f"{name}={SMALL}")]
-            plans = json.loads(quantd("plan", *flags, "-o", "json").stdout)
-            self.assertEqual([plan["name"] for plan in plans], models)  # an array for one model too
-            self.assertEqual(plans[0]["total_bytes"], sum(plans[0]["bytes"].values()))
+            told = json.loads(quantd("plan", *flags, "-o", "json").stdout)
+            self.assertTrue(told["fits"])
+            plans = told["plans"]
+            self.assertEqual([plan["name"] for plan in plans], models)
+            self.assertEqual(int(plans[0]["total_bytes"]), sum(map(int, plans[0]["bytes"].values())))
             self.assertTrue(plans[0]["fits"])
             self.assertEqual(plans[0]["max_context"], 128)
         one = quantd("plan", "--model", SMALL, "--kv-cache-bytes", "16KiB").stdout
         self.assertIn(" 1 sequence at 128 tokens", one)
+
+    def test_plan_names_flags_each_of_which_makes_it_fit(self):
+        whole = json.loads(quantd("plan", SMALL, "-o", "json").stdout)["plans"][0]
+        rest = int(whole["total_bytes"]) - int(whole["bytes"]["kv_cache"])
+        budget = ["--memory-budget", rest + int(whole["bytes"]["kv_cache"]) // 2]
+        result = quantd("plan", SMALL, *budget)
+        self.check(result, 5)
+        self.assertIn("DOES NOT FIT", result.stdout)
+        flags = re.findall(r"would fit with (--\S+) (\S+): ", result.stdout)
+        self.assertIn("--kv-cache-bytes", [flag for flag, _ in flags])
+        for flag in flags:
+            self.check(quantd("plan", SMALL, *budget, *flag), 0)
+        ways = json.loads(quantd("plan", SMALL, *budget, "-o", "json").stdout)["plans"][0]["ways_to_fit"]
+        self.assertEqual([("--" + way["setting"].replace("_", "-"), way["value"]) for way in ways], flags)
+        nothing = quantd("plan", SMALL, "--memory-budget", "64KiB")
+        self.check(nothing, 5)
+        self.assertIn("no flag makes it fit", nothing.stdout)
 
     def test_plan_of_a_configuration(self):
         config = self.write(f"""
@@ -369,7 +391,7 @@ models:
   - {{name: a, path: {SMALL}, rules: [{{pattern: "*q_proj", weights: bf16}}], kv_cache_dtype: int8, kv_cache_values_dtype: bf16}}
   - {{name: b, path: {SMALL}, kv_cache_bytes: 4KiB}}
 """)
-        a, b = json.loads(quantd("plan", "--config", config, "-o", "json").stdout)
+        a, b = json.loads(quantd("plan", "--config", config, "-o", "json").stdout)["plans"]
         self.assertEqual((a["name"], b["name"]), ("a", "b"))
         self.assertIn("bf16", [layer["scheme"] for layer in a["layers"] if "q_proj" in layer["name"]])
         self.assertLess(b["max_context"], b["model_context"])
@@ -424,11 +446,11 @@ models:
     def test_models(self):
         told = json.loads(quantd("models", "--address", self.daemon.grpc, "-o", "json").stdout)
         self.assertEqual([m["name"] for m in told["models"]], ["long", "small"])
-        one = json.loads(quantd("models", "small", "--address", self.daemon.grpc, "-o", "json").stdout)
+        (one,) = json.loads(quantd("models", "small", "--address", self.daemon.grpc, "-o", "json").stdout)["models"]
         self.assertEqual(one["state"], "MODEL_STATE_READY")
         self.assertEqual(one["max_context"], 128)
         table = quantd("models", "--address", self.daemon.grpc).stdout
-        self.assertRegex(table, r"(?m)^small +ready ")
+        self.assertRegex(table, r"(?m)^small +ready +Q8_0, .*Q4_1")
         self.check(quantd("models", "nobody", "--address", self.daemon.grpc), 1, "error: NOT_FOUND MODEL_NOT_FOUND: ")
 
     def test_flags_override_the_file(self):
@@ -441,6 +463,7 @@ models:
     def test_generate(self):
         args = ["--max-tokens", "5", "--temperature", "0"]
         told = json.loads(self.ask("generate", "hello", *args, "-o", "json").stdout)
+        self.assertEqual(told["seed"], str(int(told["seed"])))
         self.assertEqual(told["model"], "small")
         self.assertEqual(told["finish_reason"], "max_tokens")
         self.assertEqual(told["usage"]["new_tokens"], 5)
@@ -450,6 +473,48 @@ models:
             self.check(result, 0, "5 tokens", "ended by max_tokens")
             self.assertEqual(result.stdout, told["text"] + "\n")
         self.assertEqual(self.ask("generate", *args, stdin="hello").stdout, told["text"] + "\n")
+
+    def test_a_seed_given_back_gives_the_same_text(self):
+        args = ["generate", "hello", "--max-tokens", "20", "--temperature", "1.5", "-o", "json"]
+        first = json.loads(self.ask(*args).stdout)
+        again = json.loads(self.ask(*args, "--seed", first["seed"]).stdout)
+        self.assertEqual((again["seed"], again["text"]), (first["seed"], first["text"]))
+
+    def test_64_bit_numbers_are_strings_in_every_json(self):
+        """As protobuf's JSON has them: a reader whose numbers are doubles loses none of their digits."""
+        def wide(value, where: str) -> list:
+            if isinstance(value, dict):
+                return [path for key, item in value.items() for path in wide(item, f"{where}.{key}")]
+            if isinstance(value, list):
+                return [path for item in value for path in wide(item, where)]
+            return [where] if isinstance(value, str) and value.isdecimal() else []
+        told = {name: json.loads(result.stdout) for name, result in {
+            "models": quantd("models", "--address", self.daemon.grpc, "-o", "json"),
+            "plan": quantd("plan", SMALL, "-o", "json"),
+            "generate": self.ask("generate", "hello", "-n", "3", "-o", "json"),
+            "version": quantd("version", "-o", "json")}.items()}
+        for value in told.values():
+            self.assertIsInstance(value, dict)
+        self.assertTrue({"models.models.memory.weights_bytes", "models.models.parameters", "models.models.kv_blocks"}
+                        <= set(wide(told["models"], "models")))
+        self.assertTrue({"plan.plans.total_bytes", "plan.plans.parameters", "plan.plans.kv_blocks", "plan.plans.bytes.weights"}
+                        <= set(wide(told["plan"], "plan")))
+        self.assertEqual(wide(told["generate"], "generate"), ["generate.seed"])
+
+    def test_without_a_model_two_are_named(self):
+        for args in [["chat", "hi"], ["generate", "hi"]]:
+            self.check(quantd(*args, "--address", self.daemon.grpc), 2, "2 models are served; say which with --model: long, small")
+
+    def test_the_metrics_port_is_no_address_of_a_daemon(self):
+        self.check(quantd("models", "--address", self.daemon.metrics), 1, "is that the metrics port?")
+
+    def test_a_default_cap_ends_an_answer_and_says_so(self):
+        result = self.ask("generate", "hello", "--temperature", "0", model="long")
+        self.check(result, 0, " 1024 tokens", "ended by max_tokens", "cut after 1024 tokens; --max-tokens N")
+        self.check(self.ask("generate", "hello", "--temperature", "0"), 0, "ended by context_full")  # which is less than the cap
+        result = self.ask("generate", "hello", "--temperature", "0", "--max-tokens", "0")
+        self.check(result, 0, "ended by context_full")
+        self.assertNotIn("cut after", result.stderr)
 
     def test_a_failed_call_prints_nothing_on_standard_output(self):
         result = self.ask("generate", "a " * 200)
@@ -552,6 +617,25 @@ class Stopping(WithFolder):
         daemon = self.start(*self.model_flags()).wait_until_ready()
         with address_of_nobody() as proxy:
             self.check(quantd("models", "--address", daemon.grpc, env={**os.environ, "http_proxy": f"http://{proxy}"}), 0)
+
+    def test_a_client_waits_while_the_model_loads_and_for_a_daemon_that_is_told_to_come(self):
+        path = make_long_model(self.folder)
+        names = [f"m{i}" for i in range(100)] + ["last"]  # seconds of loading
+        config = self.write("models:\n" + "".join(f"  - {{name: {n}, path: {path}, kv_cache_bytes: 8MiB}}\n" for n in names))
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{chosen.getsockname()[1]}"
+        ask = ["generate", "hello", "--model", "last", "--max-tokens", "3", "--address", address]
+        self.check(quantd(*ask), 1, "error: UNAVAILABLE: ")
+        waiting = subprocess.Popen([QUANTD, *ask, "--wait", "1m"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(waiting.kill)
+        self.assertEqual(waiting.stderr.readline(), f"waiting for a daemon at {address}\n")
+        daemon = self.start("--config", config, listen=address)
+        wait_until(lambda: "listening: " in daemon.log(), "it listens")
+        self.check(quantd(*ask, "--wait", "0s"), 1, "MODEL_LOADING")
+        self.check(quantd(*ask), 0, "waiting: model last is loading", "3 tokens")
+        _, err = waiting.communicate(timeout=LIMIT_S)
+        self.assertEqual(waiting.returncode, 0, err)
 
     def test_sigterm_lets_requests_finish(self):
         daemon = self.start(*self.model_flags()).wait_until_ready()
