@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/server/fakes.h"
 
 namespace quantd {
 namespace {
@@ -112,6 +113,51 @@ TEST(ParseChatTest, EachFieldIsRefusedAtItsPath) {
   v1::Chat chat = ChatOf(message);
   (*chat.mutable_template_args()->mutable_fields())["n"].set_number_value(std::nan(""));
   EXPECT_EQ(refused(chat), "chat.template_args.n");
+}
+
+std::shared_ptr<const TextCodec> CodecWith(std::string generation_config) {
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(testing::TinyModelPath());
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+  checkpoint->generation_config_json = std::move(generation_config);
+  absl::StatusOr<std::shared_ptr<const TextCodec>> codec = TextCodec::Create(*checkpoint);
+  EXPECT_TRUE(codec.ok()) << codec.status();
+  return *codec;
+}
+
+SamplingParams SamplingOf(const TextCodec& codec, const std::function<void(v1::Sampling&)>& change) {
+  v1::GenerateRequest proto;
+  proto.set_text("x");
+  change(*proto.mutable_sampling());
+  LlmLimits limits;
+  limits.max_context = 64, limits.kv_blocks = 10, limits.kv_block_tokens = 16;
+  limits.vocab_size = codec.tokenizer().vocab_size();
+  absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, codec, limits, {});
+  EXPECT_TRUE(parsed.ok()) << parsed.status();
+  return parsed.ok() ? parsed->request.sampling : SamplingParams();
+}
+
+TEST(ParseGenerateTest, PenaltiesAreTheRequestsElseTheCheckpoints) {
+  const auto plain = CodecWith("{}");
+  const auto file = CodecWith(
+      R"({"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25, "no_repeat_ngram_size": 3})");
+  const auto none = [](v1::Sampling&) {};
+  EXPECT_FALSE(SamplingOf(*plain, none).penalizes());
+  const SamplingParams defaults = SamplingOf(*file, none);
+  EXPECT_EQ(defaults.temperature, 0) << "penalties are for greedy choices too";
+  EXPECT_EQ(defaults.repetition_penalty, 1.5f);
+  EXPECT_EQ(defaults.presence_penalty, 0.5f);
+  EXPECT_EQ(defaults.frequency_penalty, 0.25f);
+  EXPECT_EQ(defaults.no_repeat_ngram_size, 3);
+  const SamplingParams own = SamplingOf(*file, [](v1::Sampling& s) {
+    s.set_repetition_penalty(1);
+    s.set_presence_penalty(0);
+    s.set_frequency_penalty(-2);
+    s.set_no_repeat_ngram_size(0);
+  });
+  EXPECT_EQ(own.repetition_penalty, 1);
+  EXPECT_EQ(own.presence_penalty, 0);
+  EXPECT_EQ(own.frequency_penalty, -2);
+  EXPECT_EQ(own.no_repeat_ngram_size, 0);
 }
 
 TEST(AtInputTest, ABadTextHasThePathOfItsField) {

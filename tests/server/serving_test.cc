@@ -1,5 +1,8 @@
 // The daemon with real models: tiny ones, on the cpu backend.
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -12,6 +15,7 @@
 #include "server/daemon.h"
 #include "server/status.h"
 #include "tests/server/fakes.h"
+#include "tests/testing/temp_dir.h"
 
 namespace quantd {
 namespace {
@@ -115,6 +119,73 @@ TEST(ServingTest, ATokenLimitNeverEndsInAReplacementCharacter) {
     }
     EXPECT_GT(cut, 0) << "no limit fell within a character";
   }
+}
+
+// A tiny Llama in f32 with a tokenizer of its first ids.
+std::string WriteFolder(const std::string& folder, const std::string& generation_config) {
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(quantd::testing::SourcePath("tests/goldens/tiny_llama/gqa1_f32/") + name,
+                               folder + "/" + name);
+  }
+  std::ofstream(folder + "/generation_config.json") << generation_config;
+  std::ofstream(folder + "/tokenizer.json")
+      << R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2,"d":3},"merges":[]}})";
+  return folder;
+}
+
+std::vector<uint32_t> GenerateIds(
+    Daemon& daemon, const std::string& model, const std::function<void(v1::GenerateRequest&)>& change = [](auto&) {}) {
+  v1::GenerateRequest request;
+  request.set_model(model);
+  for (uint32_t id : {5, 6, 7}) request.mutable_tokens()->add_ids(id);
+  request.mutable_stopping()->set_ignore_eos(true);
+  request.mutable_output()->set_token_ids(true);
+  change(request);
+  grpc::ClientContext context;
+  v1::GenerateResponse response;
+  const grpc::Status status = v1::Generation::NewStub(Connect(daemon))->Generate(&context, request, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  if (response.outputs().empty()) return {};
+  return {response.outputs(0).token_ids().begin(), response.outputs(0).token_ids().end()};
+}
+
+TEST(ServingTest, AGenerationConfigHoldsWhereARequestSaysNothing) {
+  const quantd::testing::TempDir dir;
+  const std::string plain = WriteFolder(dir.path() + "/plain", "{}");
+  std::vector<uint32_t> first;
+  {
+    auto daemon = StartDaemon({TinyModel("plain", plain)});
+    ASSERT_TRUE(daemon->WaitUntilReady().ok());
+    first = GenerateIds(*daemon, "plain", [](auto& r) { r.mutable_stopping()->set_max_new_tokens(8); });
+    ASSERT_EQ(first.size(), 8u);
+  }
+  const std::string bans = std::to_string(first[0]);
+  const std::string settings = R"({"max_new_tokens": 6, "no_repeat_ngram_size": 1, "suppress_tokens": [)" + bans + "]}";
+  auto daemon = StartDaemon(
+      {TinyModel("set", WriteFolder(dir.path() + "/set", settings)),
+       TinyModel("begin", WriteFolder(dir.path() + "/begin", R"({"begin_suppress_tokens": [)" + bans + "]}"))});
+  ASSERT_TRUE(daemon->WaitUntilReady().ok());
+  const std::vector<uint32_t> set = GenerateIds(*daemon, "set");
+  EXPECT_EQ(set.size(), 6u);
+  std::set<uint32_t> distinct(set.begin(), set.end());
+  distinct.insert({5, 6, 7});
+  EXPECT_EQ(distinct.size(), 9u) << "no token comes twice, nor one of the prompt";
+  EXPECT_EQ(distinct.count(first[0]), 0u);
+
+  const std::vector<uint32_t> own = GenerateIds(*daemon, "set", [](auto& r) {
+    r.mutable_stopping()->set_max_new_tokens(40);
+    r.mutable_sampling()->set_no_repeat_ngram_size(0);
+    r.mutable_sampling()->set_repetition_penalty(0.01f);  // what was seen becomes likelier
+  });
+  EXPECT_EQ(own.size(), 40u);
+  EXPECT_LT(std::set<uint32_t>(own.begin(), own.end()).size(), 40u);
+  EXPECT_EQ(std::count(own.begin(), own.end(), first[0]), 0) << "no field of a request lifts suppress_tokens";
+
+  const auto few = [](auto& r) { r.mutable_stopping()->set_max_new_tokens(8); };
+  const std::vector<uint32_t> begin = GenerateIds(*daemon, "begin", few);
+  ASSERT_EQ(begin.size(), 8u);
+  EXPECT_NE(begin[0], first[0]);
 }
 
 TEST(ServingTest, ThePlanIsWhatTheRunningModelReports) {
