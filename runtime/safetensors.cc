@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <set>
@@ -490,6 +491,11 @@ std::string Examples(const std::vector<std::string>& names) {
   return text;
 }
 
+bool Exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
 // Where the index and the files that it names disagree.
 std::vector<std::string> Disagreements(const std::map<std::string, std::string>& index,
                                        const std::map<std::string, std::string>& found) {
@@ -567,7 +573,7 @@ absl::StatusOr<std::unique_ptr<WeightStore>> OpenIndexed(const std::string& fold
     return absl::DataLossError(absl::StrCat(index_path, ": ", shards.size(), " files, at most ", kMaxShards));
   }
   // An index alone, as one fetches it to plan.
-  if (std::ranges::none_of(shards, [&](const std::string& shard) { return OpenFile(folder + "/" + shard).ok(); })) {
+  if (std::ranges::none_of(shards, [&](const std::string& shard) { return Exists(folder + "/" + shard); })) {
     return absl::NotFoundError(
         absl::StrCat(index_path, ": none of its ", shards.size(), " files is there (", *shards.begin(), ")"));
   }
@@ -603,7 +609,7 @@ absl::StatusOr<std::unique_ptr<WeightStore>> OpenSafetensorsFolder(const std::st
   if (absl::IsNotFound(single.status())) return OpenIndexed(folder, index_path);
   if (!single.ok()) return single.status();
   QD_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsStore> store, OpenOne(*std::move(single)));
-  if (OpenFile(index_path).ok()) store->Warn("model.safetensors.index.json: not read, as model.safetensors is there");
+  if (Exists(index_path)) store->Warn("model.safetensors.index.json: not read, as model.safetensors is there");
   return store;
 }
 

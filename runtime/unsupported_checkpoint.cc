@@ -134,6 +134,9 @@ absl::Status RefusePipeline(const std::string& folder) {
 }
 
 absl::Status NoConfig(const std::string& folder) {
+  std::error_code error;
+  fs::directory_iterator(folder, error);
+  if (error) return absl::PermissionDeniedError(absl::StrCat(folder, ": ", error.message()));
   const std::vector<std::string> names = Names(folder);
   if (names.empty()) return NoCheckpoint(folder, "is an empty folder");
   if (const std::vector<std::string> snapshots = Snapshots(folder); !snapshots.empty()) {

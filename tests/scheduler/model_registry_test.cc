@@ -1,6 +1,7 @@
 // The registry with a tiny real model: load, find, serve, drain.
 #include "scheduler/model_registry.h"
 
+#include <filesystem>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "tests/scheduler/fakes.h"
 #include "tests/scheduler/unruly_clients.h"
+#include "tests/testing/temp_dir.h"
 #include "tests/testing/test_paths.h"
 
 namespace quantd {
@@ -162,6 +164,56 @@ TEST_F(ModelRegistryTest, AModelOverTheBudgetIsRefusedByThePlan) {
   const absl::Status status = registry_->WaitUntilLoaded();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetReason(status), "MEMORY_BUDGET");
+}
+
+TEST_F(ModelRegistryTest, AModelThatDoesNotFitIsRefusedWithWhatWouldHelp) {
+  const MemoryPlan plan = *registry_->Plan(Spec(), /*taken_bytes=*/0);
+  EXPECT_TRUE(plan.ways_to_fit.empty());
+  const int64_t cache = plan.use.bytes[static_cast<size_t>(MemoryComponent::kKvCache)];
+  Create(plan.use.total() - cache / 2);
+  ASSERT_TRUE(registry_->Load("tiny", Spec(), {}).ok());
+  const absl::Status status = registry_->WaitUntilLoaded();
+  EXPECT_EQ(GetReason(status), "MEMORY_BUDGET");
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("; it fits with kv_cache_bytes "));
+  const std::vector<WayToFit> ways = registry_->Plan(Spec(), /*taken_bytes=*/0)->ways_to_fit;
+  ASSERT_FALSE(ways.empty());
+  EXPECT_LE(ways[0].total_bytes, registry_->memory_budget_bytes());
+  EXPECT_TRUE(registry_->Plan(Spec(), /*taken_bytes=*/registry_->memory_budget_bytes())->ways_to_fit.empty());
+}
+
+// A plan that says it fits is no promise unless a load would go through.
+TEST_F(ModelRegistryTest, APlanRefusesWhatALoadRefuses) {
+  const std::string golden = quantd::testing::SourcePath("tests/goldens/tiny_llama/gqa1_f32");
+  LoadSpec spec = Spec();
+  spec.path = golden;  // it has no tokenizer
+  EXPECT_EQ(registry_->Plan(spec, /*taken_bytes=*/0).status().code(), absl::StatusCode::kNotFound);
+  quantd::testing::TempDir folder;
+  spec.path = folder.path();
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(golden + "/" + name, folder.path() + "/" + name);
+  }
+  folder.Write("generation_config.json", R"({"do_sample":true,"top_p":7})");
+  const absl::Status status = registry_->Plan(spec, /*taken_bytes=*/0).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("top_p is 7"));
+  ASSERT_TRUE(registry_->Load("bad", spec, {}).ok());
+  EXPECT_EQ(registry_->WaitUntilLoaded().message(), status.message());
+}
+
+TEST_F(ModelRegistryTest, AConfigurationAloneIsPlannedAndNotLoaded) {
+  const std::string golden = quantd::testing::SourcePath("tests/goldens/tiny_llama/gqa1_f32");
+  quantd::testing::TempDir folder;
+  std::filesystem::copy_file(golden + "/config.json", folder.path() + "/config.json");
+  LoadSpec spec = Spec();
+  spec.path = folder.path();
+  const absl::StatusOr<MemoryPlan> plan = registry_->Plan(spec, /*taken_bytes=*/0);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->warnings, ::testing::ElementsAre(::testing::HasSubstr("there are no weights"),
+                                                     ::testing::HasSubstr("has no tokenizer")));
+  folder.Write("generation_config.json", "{");
+  EXPECT_EQ(registry_->Plan(spec, /*taken_bytes=*/0).status().code(), absl::StatusCode::kDataLoss);
+  ASSERT_TRUE(registry_->Load("shapes", spec, {}).ok());
+  EXPECT_EQ(registry_->WaitUntilLoaded().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(ModelRegistryTest, DrainingEndsWhatRunsAtTheDeadline) {
