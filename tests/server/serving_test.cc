@@ -130,7 +130,7 @@ std::string WriteFolder(const std::string& folder, const std::string& generation
   }
   std::ofstream(folder + "/generation_config.json") << generation_config;
   std::ofstream(folder + "/tokenizer.json")
-      << R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2,"d":3},"merges":[]}})";
+      << R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2,"d":3},"merges":[]}})";
   return folder;
 }
 
