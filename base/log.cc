@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "base/escape.h"
 #include "base/mutex.h"
 
 namespace quantd {
@@ -64,7 +65,7 @@ bool WriteUnlessItBlocks(std::string_view text) QD_REQUIRES(g_write_mutex) {
 }
 
 bool WriteLine(std::string line) QD_REQUIRES(g_write_mutex) {
-  if (line.size() >= PIPE_BUF) line.resize(PIPE_BUF - 1);
+  line.resize(CutUtf8(line, PIPE_BUF - 1).size());
   line += '\n';
   return WriteUnlessItBlocks(line);
 }
@@ -75,8 +76,7 @@ void SetLogLevel(LogLevel level) { g_level = level; }
 
 void Log(LogLevel level, std::string_view message) {
   if (level < g_level.load()) return;
-  std::string line = Prefix(level);
-  for (char c : message) line += (c == '\n' || c == '\r') ? ' ' : c;
+  std::string line = Prefix(level) + Escape(message);
   MutexLock lock(g_write_mutex);
   if (g_dropped > 0) {
     const std::string gap = std::to_string(g_dropped) + " log lines were dropped: nobody read them";

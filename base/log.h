@@ -1,7 +1,7 @@
 // Log lines on standard error: time (UTC, wall clock), level, message of key=value pairs. Thread-safe; one write a
-// line, of at most PIPE_BUF bytes. Nobody is ever held up by whoever reads the log: a line for which there is no room
-// is dropped, and the next one says how many were (on a terminal its beginning may stand until the next line clears
-// it).
+// line, of at most PIPE_BUF bytes. A message is escaped here (base/escape.h), whatever it quotes. Nobody is ever held
+// up by whoever reads the log: a line for which there is no room is dropped, and the next one says how many were (on a
+// terminal its beginning may stand until the next line clears it).
 #pragma once
 
 #include <string_view>

@@ -44,7 +44,8 @@ class FileSource : public ByteSource {
       const ssize_t got = pread(fd_, to + done, static_cast<size_t>(want), offset + done);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) {
-        return absl::DataLossError(absl::StrCat(path_, ": read at offset ", offset + done, ": ", std::strerror(errno)));
+        const int error = errno;  // before anything allocates, which may set it
+        return absl::DataLossError(absl::StrCat(path_, ": read at offset ", offset + done, ": ", std::strerror(error)));
       }
       if (got == 0) {
         return absl::DataLossError(
@@ -83,11 +84,12 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
   // O_NONBLOCK: opening a pipe that nobody writes must not wait. It changes nothing for a regular file.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) {
-    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    if (errno == ENOENT || errno == ENOTDIR) return absl::NotFoundError(message);
-    if (errno == EACCES || errno == EPERM) return absl::PermissionDeniedError(message);
-    if (errno == EMFILE || errno == ENFILE) return WithReason(absl::ResourceExhaustedError(message), "NO_DESCRIPTORS");
-    if (errno == ENOMEM) return WithReason(absl::ResourceExhaustedError(message), "OUT_OF_MEMORY");
+    const int error = errno;  // before anything allocates, which may set it
+    const std::string message = absl::StrCat(path, ": ", std::strerror(error));
+    if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
+    if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
+    if (error == EMFILE || error == ENFILE) return WithReason(absl::ResourceExhaustedError(message), "NO_DESCRIPTORS");
+    if (error == ENOMEM) return WithReason(absl::ResourceExhaustedError(message), "OUT_OF_MEMORY");
     return absl::InvalidArgumentError(message);
   }
   struct stat status;

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/strings.h"
@@ -116,6 +117,29 @@ LlmEngine::~LlmEngine() { QD_CHECK(requests_.empty()); }
 
 void LlmEngine::Submit(LlmSubmission submission) {
   const SequenceId id = submission.signals->id();
+  const std::shared_ptr<LlmSink> sink = submission.sink;
+  LlmRequest who;  // for the record, should the rest fail
+  who.priority = submission.request.priority;
+  who.arrival = submission.request.arrival;
+  const int64_t prompt_tokens = static_cast<int64_t>(submission.request.prompt.size());
+  const absl::Status status = CatchAllocationFailure([&] {
+    who.id = submission.request.id;
+    Take(std::move(submission));
+    return absl::OkStatus();
+  });
+  if (status.ok()) return;
+  if (requests_.contains(id)) {
+    EndOne(id, status);
+    return Publish(clock_(), /*stepped=*/false);
+  }
+  port_->LeaveQueue(prompt_tokens);
+  port_->RecordEnded(who, status);
+  sink->OnDone(status, {}, {});
+  port_->Finished();
+}
+
+void LlmEngine::Take(LlmSubmission submission) {
+  const SequenceId id = submission.signals->id();
   auto owned = std::make_unique<Request>(std::move(submission), tokenizer_);
   Request& r = *owned;
   const StopConditions& stopping = r.request.stopping;
@@ -163,13 +187,30 @@ std::optional<Offer> LlmEngine::Peek(TimePoint now) const {
 }
 
 void LlmEngine::EndAll(const absl::Status& status) {
-  while (!requests_.empty()) {
-    for (const Ended& ended : scheduler_.On(Cancelled{requests_.begin()->first})) Finish(ended, status);
-  }
+  while (!requests_.empty()) EndOne(requests_.begin()->first, status);
   Publish(clock_(), /*stepped=*/false);
 }
 
+void LlmEngine::EndOne(SequenceId id, const absl::Status& status) {
+  for (const Ended& ended : scheduler_.On(Cancelled{id})) Finish(ended, status);
+  // The scheduler does not know it where a failure came between its end there and here.
+  if (requests_.contains(id)) Finish(Ended{.id = id}, status);
+}
+
 void LlmEngine::Run() {
+  const absl::Status status = CatchAllocationFailure([this] {
+    Step();
+    return absl::OkStatus();
+  });
+  if (status.ok()) return;
+  // What of the step's work was done and what was not, nobody knows.
+  if (scheduler_.in_step()) {
+    for (const Ended& ended : scheduler_.On(StepDone{.ok = false, .outputs = {}})) Finish(ended, status);
+  }
+  EndAll(status);
+}
+
+void LlmEngine::Step() {
   const TimePoint now = clock_();
   Tick(now);
   const StepPlan& plan = scheduler_.Plan(now);
@@ -344,6 +385,7 @@ void LlmEngine::Finish(std::span<const Ended> ended, const absl::Status& step) {
 }
 
 void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
+  farewells_.reserve(farewells_.size() + 1);  // first: whoever is taken out below hears of it
   const auto it = requests_.find(ended.id);
   const std::unique_ptr<Request> owned = std::move(it->second);
   requests_.erase(it);

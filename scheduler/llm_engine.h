@@ -45,6 +45,7 @@ class LlmEngine final : public Engine {
   void Tick(TimePoint now) override;
   std::optional<TimePoint> NextWakeup() const override { return scheduler_.NextWakeup(); }
   std::optional<Offer> Peek(TimePoint now) const override;
+  // An allocation that fails in a step ends all requests of this engine with ResourceExhausted OUT_OF_MEMORY.
   void Run() override;
   void EndAll(const absl::Status& status) override;
 
@@ -53,6 +54,9 @@ class LlmEngine final : public Engine {
   struct Farewell;  // an OnDone that is still to be said
 
   Request& At(SequenceId id) { return *requests_.at(id); }
+  void Take(LlmSubmission submission);
+  void Step();
+  void EndOne(SequenceId id, const absl::Status& status);
   void NotePlan(const StepPlan& plan, TimePoint now);
   LlmStepInput MakeInput(const StepPlan& plan);
   void TakeTokens(const StepPlan& plan, TimePoint now);

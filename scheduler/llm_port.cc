@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/allocation_failure.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/status_macros.h"
@@ -53,7 +54,11 @@ Reservation::~Reservation() {
 
 void RequestSignals::Notify() {
   if (notified_.exchange(true)) return;
-  mailbox_->Post([self = shared_from_this()] { self->Deliver(); });
+  const absl::Status posted = CatchAllocationFailure([this] {
+    mailbox_->Post([self = shared_from_this()] { self->Deliver(); });
+    return absl::OkStatus();
+  });
+  if (!posted.ok()) notified_ = false;  // the flags stay: the next notice brings what this one was to
 }
 
 void RequestSignals::Deliver() {
@@ -118,23 +123,26 @@ absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation rese
         RetryDelay());
   }
   if (tokens < reserved) waiting_tokens_ -= reserved - tokens;
-  Consume(reservation);
   auto signals = std::make_shared<RequestSignals>(engine_, options_.mailbox, ++last_id_);
+  auto submission = std::make_shared<LlmSubmission>();
+  Mailbox::Mail mail = [engine = engine_, submission] { engine->Submit(std::move(*submission)); };
+  *submission = {std::move(request), std::move(sink), signals};
+  Consume(reservation);
   {
     MutexLock lock(idle_mutex_);
     ++live_;
   }
   int64_t none = 0;
   work_since_.compare_exchange_strong(none, now.time_since_epoch().count());
-  auto mail = [engine = engine_, submission = std::make_shared<LlmSubmission>(
-                                     LlmSubmission{std::move(request), std::move(sink), signals})] {
-    engine->Submit(std::move(*submission));
-  };
   // Asked after `live_` rose, so that whoever drains either refuses this request or waits for it.
-  if (draining_ || !options_.mailbox->Post(std::move(mail))) {
+  const absl::Status posted = CatchAllocationFailure([&] {
+    if (!draining_ && options_.mailbox->Post(std::move(mail))) return absl::OkStatus();
+    return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
+  });
+  if (!posted.ok()) {
     Release(tokens);
     Finished();
-    return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
+    return posted;
   }
   return signals;
 }
@@ -155,14 +163,20 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
                        "input");
     }
   }
-  const int64_t wanted = prompt + std::max<int64_t>(request.stopping.max_new_tokens, 1);
-  const std::string asked = request.stopping.max_new_tokens > 0
-                                ? absl::StrCat("max_new_tokens of ", request.stopping.max_new_tokens)
-                                : std::string("a first new token");
+  // min_new_tokens is never more than a max_new_tokens that was given.
+  const StopConditions& stopping = request.stopping;
+  const int64_t wanted = prompt + std::max<int64_t>({stopping.max_new_tokens, stopping.min_new_tokens, 1});
+  const std::string asked = stopping.max_new_tokens > 0   ? absl::StrCat("max_new_tokens of ", stopping.max_new_tokens)
+                            : stopping.min_new_tokens > 0 ? absl::StrCat("min_new_tokens of ", stopping.min_new_tokens)
+                                                          : std::string("a first new token");
   if (wanted > limits.max_context) {
-    return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", prompt, " tokens and ", asked,
-                                                              " exceed the context of ", limits.max_context)),
-                      "CONTEXT_TOO_LONG");
+    const char* field = prompt >= limits.max_context  ? "input"
+                        : stopping.max_new_tokens > 0 ? "stopping.max_new_tokens"
+                                                      : "stopping.min_new_tokens";
+    return WithField(WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of ", prompt, " tokens and ", asked,
+                                                                        " exceed the context of ", limits.max_context)),
+                                "CONTEXT_TOO_LONG"),
+                     field);
   }
   if (wanted > limits.kv_blocks * limits.kv_block_tokens + 1) {
     return WithReason(absl::FailedPreconditionError(absl::StrCat("prompt of ", prompt, " tokens and ", asked,

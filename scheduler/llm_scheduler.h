@@ -167,6 +167,8 @@ class LlmScheduler {
   std::optional<TimePoint> NextWakeup() const;
   // Nothing where no step could be planned. Otherwise Plan is not empty.
   std::optional<StepOffer> Peek(TimePoint now) const;
+  // Between a Plan that was not empty and its StepDone.
+  bool in_step() const { return in_step_; }
   // Call Tick(now) before: a plan holds nobody whose deadline has passed. Until StepDone no other event may come. Valid
   // until the next call. An empty plan wants no StepDone.
   const StepPlan& Plan(TimePoint now);

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -161,7 +162,14 @@ void Registry::LoadAll() {
 
 void Registry::LoadOne(const std::string& name) {
   const TimePoint begin = Now();
-  absl::StatusOr<std::shared_ptr<LlmPort>> port = stopping_ ? absl::CancelledError("the daemon ends") : TryLoad(name);
+  absl::StatusOr<std::shared_ptr<LlmPort>> port = absl::CancelledError("the daemon ends");
+  if (!stopping_) {
+    const absl::Status caught = CatchAllocationFailure([&] {
+      port = TryLoad(name);
+      return absl::OkStatus();
+    });
+    if (!caught.ok()) port = caught;
+  }
   malloc_trim(0);  // glibc keeps what the tensors on their way through the host took; it shows as unattributed
   Update(name, [&](Entry& entry) {
     entry.info.load_time = Now() - begin;

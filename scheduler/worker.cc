@@ -1,8 +1,10 @@
 #include "scheduler/worker.h"
 
+#include <exception>
 #include <string>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -75,12 +77,18 @@ bool Worker::RunOnDevice(const std::function<void()>& work) {
     return true;
   }
   Done done;
+  std::exception_ptr thrown;  // an allocation of `work` that failed is its caller's
   const bool posted = mailbox_->Post([&] {
-    work();
-    PublishMemory();
+    try {
+      work();
+      PublishMemory();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
     done.Set();
   });
   if (posted) done.Wait();
+  if (thrown) std::rethrow_exception(thrown);
   return posted;
 }
 
@@ -97,18 +105,33 @@ void Worker::Loop() {
   bool busy = false;
   while (!mailbox_->closed()) {
     for (Mailbox::Mail& mail : mailbox_->Take(busy ? TimePoint::min() : NextWakeup())) {
-      mail();
+      Survive([&] { mail(); });
       mail = nullptr;  // what it holds goes now, in order
     }
-    const TimePoint now = Now();
-    for (const auto& engine : engines_) engine->Tick(now);
-    busy = RunQuantum();
+    busy = false;
+    Survive([&] {
+      const TimePoint now = Now();
+      for (const auto& engine : engines_) engine->Tick(now);
+      busy = RunQuantum();
+    });
   }
   for (Mailbox::Mail& mail : mailbox_->Take(TimePoint::min())) mail();
   const absl::Status end = WithReason(absl::CancelledError("the daemon ends"), "OPERATOR");
   EndAll(end);
   engines_.clear();
   backend_.reset();
+}
+
+// The thread's last net under an allocation that fails: what engines do not catch themselves ends the requests of all.
+void Worker::Survive(const std::function<void()>& work) {
+  const auto attempt = [](const std::function<void()>& f) {
+    return CatchAllocationFailure([&] {
+      f();
+      return absl::OkStatus();
+    });
+  };
+  const absl::Status status = attempt(work);
+  if (!status.ok()) static_cast<void>(attempt([&] { EndAll(status); }));
 }
 
 bool Worker::RunQuantum() {

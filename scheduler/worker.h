@@ -29,7 +29,7 @@ class Worker {
   // Of the backend, as of the last RunOnDevice: nothing else allocates.
   MemorySnapshot memory() const QD_EXCLUDES(memory_mutex_);
   // Runs `work` on the worker's thread between two steps and returns when it has run. False: the worker is going, and
-  // it did not run.
+  // it did not run. What `work` throws is thrown here.
   bool RunOnDevice(const std::function<void()>& work);
 
   // The worker's thread only, so from within RunOnDevice.
@@ -40,6 +40,7 @@ class Worker {
  private:
   explicit Worker(std::shared_ptr<Mailbox> mailbox) : mailbox_(std::move(mailbox)) {}
   void Loop();
+  void Survive(const std::function<void()>& work);
   bool RunQuantum();  // false where no engine has a step
   TimePoint NextWakeup() const;
   void PublishMemory() QD_EXCLUDES(memory_mutex_);

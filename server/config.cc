@@ -206,6 +206,7 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
             {"receive_timeout", Set(options.edge.receive_timeout, ParseTimeout)},
             {"handshake_timeout", Set(options.edge.handshake_timeout, ParseTimeout)},
             {"max_receive_bytes", Size(options.max_receive_bytes, 1024, 1 << 30)},
+            {"request_memory", Size(options.request_memory_bytes, 1 << 20, int64_t{1} << 40)},
             {"codec_threads", Integer(options.codec_threads, 1, 64)},
             {"outbox",
              [&](const YAML::Node& node) {

@@ -1,15 +1,17 @@
 #include "server/convert.h"
 
 #include <algorithm>
-#include <cmath>
+#include <charconv>
 #include <limits>
 #include <map>
 
 #include <absl/strings/str_join.h>
+#include <absl/strings/str_replace.h>
 #include <absl/strings/str_split.h>
 #include <google/protobuf/util/time_util.h>
 
 #include "base/error.h"
+#include "base/escape.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/gguf_blocks.h"
@@ -29,9 +31,20 @@ absl::Status NotBuilt(std::string_view field) {
                     "NOT_BUILT");
 }
 
-absl::Status CheckRange(std::string_view field, double value, double low, double high) {
-  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
-  return Invalid(field, absl::StrCat("is ", value, ", expected ", low, " to ", high));
+// As short as it can be and still be this float: 1.0000001 is not 1.
+std::string Number(float value) {
+  char text[32];
+  const std::to_chars_result end = std::to_chars(text, text + sizeof text, value);
+  return std::string(text, end.ptr);
+}
+
+absl::Status CheckRange(std::string_view field, float value, int low, int high) {
+  if (value >= static_cast<float>(low) && value <= static_cast<float>(high)) return absl::OkStatus();
+  return Invalid(field, absl::StrCat("is ", Number(value), ", expected ", low, " to ", high));
+}
+absl::Status CheckCount(std::string_view field, uint32_t value, uint32_t high) {
+  if (value >= 1 && value <= high) return absl::OkStatus();
+  return Invalid(field, absl::StrCat("is ", value, ", expected 1 to ", high));
 }
 
 uint32_t U32(int64_t v) { return static_cast<uint32_t>(std::clamp<int64_t>(v, 0, UINT32_MAX)); }
@@ -71,7 +84,7 @@ absl::Status ParseSampling(const v1::Sampling& proto, const GenerationDefaults& 
   s.top_k = top_k >= vocab_size ? 0 : static_cast<int32_t>(top_k);
   QD_RETURN_IF_ERROR(CheckRange("sampling.temperature", s.temperature, 0, 100));
   if (!(s.top_p > 0 && s.top_p <= 1)) {
-    return Invalid("sampling.top_p", absl::StrCat("is ", s.top_p, ", expected more than 0 and at most 1"));
+    return Invalid("sampling.top_p", absl::StrCat("is ", Number(s.top_p), ", expected more than 0 and at most 1"));
   }
   QD_RETURN_IF_ERROR(CheckRange("sampling.min_p", s.min_p, 0, 1));
   QD_RETURN_IF_ERROR(ParsePenalties(proto, defaults, s));
@@ -126,7 +139,7 @@ absl::Status ParseOutput(const v1::OutputOptions& proto, ParsedGenerate& out) {
   out.want_token_ids = proto.token_ids();
   out.request.skip_special_tokens = !proto.has_skip_special_tokens() || proto.skip_special_tokens();
   if (proto.has_stream_interval()) {
-    QD_RETURN_IF_ERROR(CheckRange("output.stream_interval", proto.stream_interval(), 1, kMaxStreamInterval));
+    QD_RETURN_IF_ERROR(CheckCount("output.stream_interval", proto.stream_interval(), kMaxStreamInterval));
     out.request.stream_interval = static_cast<int32_t>(proto.stream_interval());
   }
   return absl::OkStatus();
@@ -403,12 +416,11 @@ std::string KvName(const LoadSpec& spec) {
 
 namespace {
 // A failure may quote what a file says; ListModels holds one for each model.
-std::string Shortened(absl::string_view text) {
+std::string Shown(std::string_view failure) {
   constexpr size_t kMaxBytes = 4096;
-  if (text.size() <= kMaxBytes) return std::string(text);
-  size_t end = kMaxBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // whole UTF-8
-  return absl::StrCat(text.substr(0, end), "…");
+  const std::string all = Escape(failure);
+  const std::string_view cut = CutUtf8(all, kMaxBytes);
+  return cut.size() == all.size() ? all : absl::StrCat(ToAbsl(cut), "…");
 }
 
 void FillMemory(const MemoryUsage& memory, v1::MemoryUse& proto) {
@@ -452,6 +464,15 @@ v1::ModelState ToProto(ModelState state) {
 }
 }  // namespace
 
+namespace {
+// What went wrong with a model, without where on the server's disk it lies.
+std::string WithoutFolder(absl::string_view message, const std::string& model_path) {
+  const size_t folder = model_path.find_last_of('/', model_path.find_last_not_of('/'));
+  if (folder == std::string::npos || folder == 0) return std::string(message);
+  return absl::StrReplaceAll(message, {{model_path.substr(0, folder + 1), ""}});
+}
+}  // namespace
+
 void FillModel(const ModelInfo& info, v1::Model& proto) {
   proto.set_name(info.name);
   proto.set_kind(v1::MODEL_KIND_LLAMA);
@@ -469,7 +490,7 @@ void FillModel(const ModelInfo& info, v1::Model& proto) {
     proto.add_capabilities("generate");
     proto.add_capabilities("tokenize");
   }
-  if (!info.failure.ok()) proto.set_failure(Shortened(info.failure.message()));
+  if (!info.failure.ok()) proto.set_failure(Shown(WithoutFolder(info.failure.message(), info.spec.path)));
   if (info.load_time > Duration::zero()) *proto.mutable_load_time() = ToProto(info.load_time);
   if (info.state == ModelState::kLoading) {
     proto.mutable_progress()->set_done_bytes(U64(info.progress.done_bytes));
@@ -585,11 +606,11 @@ absl::StatusOr<LoadSpec> ParseLoadSpec(const v1::LoadSpec& proto, std::string_vi
   }
   spec.kv_cache_bytes = static_cast<int64_t>(proto.kv_cache_bytes());
   if (proto.has_max_sequences()) {
-    QD_RETURN_IF_ERROR(CheckRange("spec.max_sequences", proto.max_sequences(), 1, 4096));
+    QD_RETURN_IF_ERROR(CheckCount("spec.max_sequences", proto.max_sequences(), 4096));
     spec.max_sequences = proto.max_sequences();
   }
   if (proto.has_max_batch_tokens()) {
-    QD_RETURN_IF_ERROR(CheckRange("spec.max_batch_tokens", proto.max_batch_tokens(), 1, 65536));
+    QD_RETURN_IF_ERROR(CheckCount("spec.max_batch_tokens", proto.max_batch_tokens(), 65536));
     spec.max_batch_tokens = proto.max_batch_tokens();
   }
   return spec;

@@ -34,12 +34,13 @@
 #include "server/generation_service.h"
 #include "server/health_service.h"
 #include "server/http_endpoint.h"
+#include "server/message_gate.h"
 #include "server/metrics.h"
 #include "server/models_service.h"
 #include "server/process_memory.h"
 #include "server/reflection_service.h"
+#include "server/status.h"
 #include "server/unbuilt_service.h"
-#include "server/unparsable.h"
 #include "server/work_pool.h"
 
 namespace quantd {
@@ -75,7 +76,7 @@ class DaemonImpl final : public Daemon {
                                                std::max(1, options.codec_threads - 1))),
         text_pool_(std::make_unique<WorkPool>(2, kMaxWaitingTexts, 1)),
         plan_pool_(std::make_unique<WorkPool>(1, kMaxWaitingPlans)) {
-    if (options.reflection) reflection_.emplace(ReflectedFiles());
+    if (options.reflection) reflection_.emplace(ReflectedFiles(), gate_);
   }
 
   ~DaemonImpl() override {
@@ -145,7 +146,8 @@ class DaemonImpl final : public Daemon {
     health_.Set("model:" + info.name, info.state == ModelState::kReady);
     if (info.state == ModelState::kReady) LogModel(info);
     if (info.state == ModelState::kFailed) {
-      LogError(absl::StrCat("model ", info.name, ": load failed: ", info.failure.ToString()));
+      LogError(absl::StrCat("model ", info.name, ": load failed: ", CodeName(info.failure.code()), " ",
+                            ReasonOf(info.failure), ": ", info.failure.message()));
     }
   }
 
@@ -178,18 +180,14 @@ class DaemonImpl final : public Daemon {
     generation_ = std::make_unique<GenerationService>(
         GenerateDeps{*registry_, *codec_pool_, active_,
                      [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},
-        *text_pool_, options_.outbox);
-    models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots);
+        *text_pool_, options_.outbox, gate_);
+    models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots, gate_);
     for (const char* name : {"", "quantd.v1.Generation", "quantd.v1.Diffusion", "quantd.v1.Control"}) {
       health_.Set(name, /*serving=*/false);
     }
     health_.Set("quantd.v1.Models", /*serving=*/true);
 
     grpc::ServerBuilder builder;
-    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-    interceptors.push_back(MakeUnparsableInterceptors(
-        [this](const std::string& method, const absl::Status& status) { OnUnparsable(method, status); }));
-    builder.experimental().SetInterceptorCreators(std::move(interceptors));
     using Builder = grpc::ServerBuilder::experimental_type;
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(Builder::ExternalConnectionType::FROM_FD,
                                                                      grpc::InsecureServerCredentials());
@@ -203,6 +201,7 @@ class DaemonImpl final : public Daemon {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
     builder.SetMaxReceiveMessageSize(options_.max_receive_bytes);
+    builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // the gate's, which bounds it
     builder.RegisterService(generation_.get());
     builder.RegisterService(models_.get());
     builder.RegisterService(&health_);
@@ -220,7 +219,7 @@ class DaemonImpl final : public Daemon {
   }
 
   // A request is counted and logged whatever becomes of it.
-  void OnUnparsable(const std::string& method, const absl::Status& status) {
+  void OnRefused(const std::string& method, const absl::Status& status) {
     if (!method.starts_with("/quantd.v1.Generation/Generate")) return;  // or GenerateStream
     LlmRequest request;
     request.id = NewRequestId();
@@ -253,9 +252,9 @@ class DaemonImpl final : public Daemon {
   }
 
   std::string TemporaryReadyFile() const { return absl::StrCat(options_.ready_file, ".", getpid()); }
-  absl::Status CannotWriteReadyFile() const {
+  absl::Status CannotWriteReadyFile(int error) const {
     return WithField(absl::InvalidArgumentError(
-                         absl::StrCat("cannot write the ready file ", options_.ready_file, ": ", std::strerror(errno))),
+                         absl::StrCat("cannot write the ready file ", options_.ready_file, ": ", std::strerror(error))),
                      "ready_file");
   }
 
@@ -270,7 +269,7 @@ class DaemonImpl final : public Daemon {
                                                                ": what stands there is no regular file")),
                        "ready_file");
     }
-    if (!std::ofstream(TemporaryReadyFile())) return CannotWriteReadyFile();
+    if (!std::ofstream(TemporaryReadyFile())) return CannotWriteReadyFile(errno);
     std::remove(TemporaryReadyFile().c_str());
     std::remove(options_.ready_file.c_str());
     return absl::OkStatus();
@@ -279,18 +278,22 @@ class DaemonImpl final : public Daemon {
   // Whole or not at all, so that who waits for it never reads a half.
   absl::Status WriteReadyFile() {
     if (options_.ready_file.empty()) return absl::OkStatus();
-    std::ofstream file(TemporaryReadyFile());
-    file << ReadyText();
+    const std::string temporary = TemporaryReadyFile(), text = ReadyText();
+    std::ofstream file(temporary);
+    file << text;
     file.close();
-    if (file && std::rename(TemporaryReadyFile().c_str(), options_.ready_file.c_str()) == 0) return absl::OkStatus();
-    const absl::Status status = CannotWriteReadyFile();
-    std::remove(TemporaryReadyFile().c_str());
-    return status;
+    if (file && std::rename(temporary.c_str(), options_.ready_file.c_str()) == 0) return absl::OkStatus();
+    const int error = errno;  // before anything allocates, which may set it
+    std::remove(temporary.c_str());
+    return CannotWriteReadyFile(error);
   }
 
   const ServerOptions options_;
   HeapTrimmer trimmer_;
-  HealthService health_;
+  MessageGate gate_{
+      {.max_bytes = options_.max_receive_bytes, .max_total_bytes = options_.request_memory_bytes, .wire = {}},
+      [this](const std::string& method, const absl::Status& status) { OnRefused(method, status); }};
+  HealthService health_{gate_};
   std::optional<ReflectionService> reflection_;
   UnbuiltService unbuilt_;
   ActiveRequests active_;

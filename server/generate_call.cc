@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -51,55 +52,54 @@ GenerateCall::GenerateCall(const GenerateDeps& deps, EventWriter& writer, const 
 }
 
 void GenerateCall::Start(const v1::GenerateRequest& proto) {
-  absl::StatusOr<std::shared_ptr<LlmHandle>> handle = deps_.registry.Find(proto.model());
-  if (!handle.ok()) {
-    deps_.on_unrouted(record_, handle.status());
-    writer_.Close(handle.status());
-    return;
-  }
-  handle_ = *std::move(handle);
-  if (!options_status_.ok()) return Fail(options_status_);
-  if (absl::Status status = deps_.active.Add(record_.id); !status.ok()) return Fail(status);
+  const absl::Status status = CatchAllocationFailure([&] { return Route(proto); });
+  if (!status.ok()) Fail(status);
+}
+
+// Where it is OK the codec pool has the call.
+absl::Status GenerateCall::Route(const v1::GenerateRequest& proto) {
+  QD_ASSIGN_OR_RETURN(handle_, deps_.registry.Find(proto.model()));
+  QD_RETURN_IF_ERROR(options_status_);
+  QD_RETURN_IF_ERROR(deps_.active.Add(record_.id));
   {
     MutexLock lock(mutex_);
     active_ = true;
   }
-  if (Expired()) return Fail(GoneError(/*expired=*/true));
-  const PromptSize prompt = EstimatePromptTokens(proto);
-  absl::StatusOr<Reservation> reservation = handle_->Reserve(record_, prompt);
-  if (!reservation.ok()) return Fail(reservation.status());
-  reservation_ = *std::move(reservation);
-  absl::StatusOr<ParsedGenerate> parsed = ParseGenerate(proto, handle_->codec(), handle_->limits(), record_);
-  if (!parsed.ok()) return Fail(parsed.status());
-  parsed_ = *std::move(parsed);
+  if (Expired()) return GoneError(/*expired=*/true);
+  const PromptSize size = EstimatePromptTokens(proto);
+  QD_ASSIGN_OR_RETURN(reservation_, handle_->Reserve(record_, size));
+  QD_ASSIGN_OR_RETURN(parsed_, ParseGenerate(proto, handle_->codec(), handle_->limits(), record_));
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
-  if (!deps_.codec_pool.Post(Lane(handle_->name(), proto.has_chat(), prompt.tokens),
-                             [self = shared_from_this()] { self->Encode(); })) {
-    Fail(WithReason(
-        WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),
-        "QUEUE_FULL"));
+  if (deps_.codec_pool.Post(Lane(handle_->name(), proto.has_chat(), size.tokens),
+                            [self = shared_from_this()] { self->Encode(); })) {
+    return absl::OkStatus();
   }
+  return WithReason(
+      WithRetryAfter(absl::ResourceExhaustedError("too many prompts wait to be tokenized"), std::chrono::seconds(1)),
+      "QUEUE_FULL");
 }
 
 void GenerateCall::Encode() {
   if (IsGone()) return Fail(GoneError(LeftAtTheDeadline()));
-  if (absl::Status status = EncodePrompt(); !status.ok()) {
-    return Fail(absl::IsCancelled(status) ? GoneError(LeftAtTheDeadline()) : status);
-  }
-  absl::Status lengths = ApplyLengthDefaults(handle_->codec().defaults(), handle_->limits(), parsed_);
-  if (!lengths.ok()) return Fail(lengths);
-  auto control = handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this());
-  if (!control.ok()) return Fail(control.status());
+  std::shared_ptr<RequestControl> submitted;
+  const absl::Status status = CatchAllocationFailure([&] {
+    QD_RETURN_IF_ERROR(EncodePrompt());
+    QD_RETURN_IF_ERROR(ApplyLengthDefaults(handle_->codec().defaults(), handle_->limits(), parsed_));
+    QD_ASSIGN_OR_RETURN(submitted,
+                        handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this()));
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return Fail(absl::IsCancelled(status) ? GoneError(LeftAtTheDeadline()) : status);
   bool gone, ready;
   {
     MutexLock lock(mutex_);
-    control_ = *control;
+    control_ = submitted;
     gone = given_up_;
     ready = ready_;
   }
-  if (gone) Tell(**control);
-  if (ready) (*control)->ReaderReady();
+  if (gone) Tell(*submitted);
+  if (ready) submitted->ReaderReady();
 }
 
 bool GenerateCall::IsGone() {
@@ -148,8 +148,14 @@ void GenerateCall::Leave() {
 void GenerateCall::Fail(const absl::Status& status) {
   Leave();
   reservation_ = Reservation();
-  handle_->RecordEnded(record_,
-                       WithReason(status, ReasonOf(status)));  // counted under the reason that the client is told
+  static_cast<void>(CatchAllocationFailure([&] {
+    if (handle_ == nullptr) {
+      deps_.on_unrouted(record_, status);
+    } else {
+      handle_->RecordEnded(record_, WithReason(status, ReasonOf(status)));  // under the reason that the client is told
+    }
+    return absl::OkStatus();
+  }));
   writer_.Close(status);
 }
 
@@ -219,13 +225,17 @@ void GenerateCall::OnOutputEnd(const OutputEnd& end) {
 
 void GenerateCall::OnDone(const absl::Status& status, const Usage& usage, const Timing& timing) {
   Leave();  // before the client can hear of the end
+  absl::Status said = status;
   if (status.ok()) {
-    v1::GenerateEvent event;
-    FillUsage(usage, *event.mutable_finished()->mutable_usage());
-    FillTiming(timing, *event.mutable_finished()->mutable_timing());
-    writer_.Write(std::move(event));
+    said = CatchAllocationFailure([&] {
+      v1::GenerateEvent event;
+      FillUsage(usage, *event.mutable_finished()->mutable_usage());
+      FillTiming(timing, *event.mutable_finished()->mutable_timing());
+      writer_.Write(std::move(event));
+      return absl::OkStatus();
+    });
   }
-  writer_.Close(status);
+  writer_.Close(said);
 }
 
 }  // namespace quantd

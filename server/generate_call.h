@@ -50,6 +50,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
   void ReaderReady() QD_EXCLUDES(mutex_);        // any thread
 
  private:
+  absl::Status Route(const v1::GenerateRequest& proto);
   void Encode();  // codec pool
   absl::Status EncodePrompt();
   bool IsGone() QD_EXCLUDES(mutex_);         // nobody waits for it: the client has left, or its deadline has passed

@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -12,13 +13,14 @@
 namespace quantd {
 namespace {
 
-// gRPC gives the client's deadline on the system clock; ours is steady. None, or years away, is no deadline.
+// None, or years away, is no deadline. In gRPC's own time, which has no end: as a time_point of the system clock a
+// deadline beyond 2262 lies in the past.
 std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context, TimePoint now) {
-  using std::chrono::system_clock;
-  const system_clock::time_point deadline = context.deadline();
-  const system_clock::time_point wall = system_clock::now();
-  if (deadline > wall + std::chrono::hours(24 * 365)) return std::nullopt;
-  return now + std::chrono::duration_cast<Duration>(std::max(deadline, wall - std::chrono::hours(1)) - wall);
+  const gpr_timespec left =
+      gpr_time_sub(gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_MONOTONIC), gpr_now(GPR_CLOCK_MONOTONIC));
+  constexpr int64_t kYear = 365 * 86400;
+  if (left.tv_sec > kYear) return std::nullopt;
+  return now + std::chrono::seconds(std::max<int64_t>(left.tv_sec, -3600)) + std::chrono::nanoseconds(left.tv_nsec);
 }
 
 // Owns itself until gRPC's OnDone, which comes after Finish and after every other reaction.
@@ -126,7 +128,8 @@ grpc::ServerUnaryReactor* OnPool(grpc::CallbackServerContext* context, const Gen
     return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT");
   };
   const absl::StatusOr<std::shared_ptr<LlmHandle>> model = deps.registry.Find(request->model());
-  const bool posted = pool.Post(model.ok() ? (*model)->name() : std::string(), [=] { reactor->Finish(ToGrpc(run())); });
+  const bool posted = pool.Post(model.ok() ? (*model)->name() : std::string(),
+                                [=] { reactor->Finish(ToGrpc(CatchAllocationFailure(run))); });
   if (!posted) {
     reactor->Finish(ToGrpc(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many texts wait to be tokenized"), std::chrono::seconds(1)),
@@ -158,6 +161,16 @@ void LiveStreams::Stop() {
   MutexLock lock(mutex_);
   stopped_ = true;
   changed_.NotifyAll();
+}
+
+GenerationService::GenerationService(GenerateDeps deps, WorkPool& text_pool, Outbox::Limits outbox, MessageGate& gate)
+    : deps_(std::move(deps)), text_pool_(text_pool), outbox_(outbox) {
+  const auto& service = ServiceIn(v1::GenerateRequest::descriptor(), "Generation");
+  const auto mark = [this](GatedMethod m) { MarkMethodCallback(m.index, m.handler); };
+  mark(Gated(gate, *this, service, "Generate", &GenerationService::Generate, RequestLife::kMethod));
+  mark(Gated(gate, *this, service, "GenerateStream", &GenerationService::GenerateStream, RequestLife::kMethod));
+  mark(Gated(gate, *this, service, "Tokenize", &GenerationService::Tokenize));
+  mark(Gated(gate, *this, service, "Detokenize", &GenerationService::Detokenize));
 }
 
 grpc::ServerUnaryReactor* GenerationService::Generate(grpc::CallbackServerContext* context,

@@ -7,6 +7,7 @@
 #include "base/mutex.h"
 #include "quantd/v1/generation.grpc.pb.h"
 #include "server/generate_call.h"
+#include "server/message_gate.h"
 #include "server/outbox.h"
 
 namespace quantd {
@@ -31,8 +32,7 @@ class LiveStreams {
 class GenerationService final : public v1::Generation::WithGenericMethod_Score<v1::Generation::CallbackService> {
  public:
   // `text_pool` runs Tokenize and Detokenize, so that they cannot hold up the prompts of Generate.
-  GenerationService(GenerateDeps deps, WorkPool& text_pool, Outbox::Limits outbox)
-      : deps_(std::move(deps)), text_pool_(text_pool), outbox_(outbox) {}
+  GenerationService(GenerateDeps deps, WorkPool& text_pool, Outbox::Limits outbox, MessageGate& gate);
 
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
                                      v1::GenerateResponse* response) override;

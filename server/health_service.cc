@@ -84,6 +84,14 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
   bool writing_ = false, finished_ = false;
 };
 
+HealthService::HealthService(MessageGate& gate) {
+  const auto& service = ServiceIn(HealthCheckRequest::descriptor(), "Health");
+  const auto mark = [this](GatedMethod m) { MarkMethodCallback(m.index, m.handler); };
+  mark(Gated(gate, *this, service, "Check", &HealthService::Check));
+  mark(Gated(gate, *this, service, "List", &HealthService::List));
+  mark(Gated(gate, *this, service, "Watch", &HealthService::Watch, RequestLife::kMethod));
+}
+
 void HealthService::Set(const std::string& name, bool serving) {
   MutexLock lock(mutex_);
   statuses_[name] = serving && !shutting_down_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;

@@ -11,11 +11,13 @@
 
 #include "base/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/message_gate.h"
 
 namespace quantd {
 
 class HealthService final : public grpc::health::v1::Health::CallbackService {
  public:
+  explicit HealthService(MessageGate& gate);
   // Any thread. A name that was never set is unknown: NOT_FOUND on Check, SERVICE_UNKNOWN on Watch.
   void Set(const std::string& name, bool serving) QD_EXCLUDES(mutex_);
   // Every name is NOT_SERVING from now on; watchers hear it.

@@ -11,6 +11,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include "base/log_limit.h"
 #include "base/mutex.h"
 #include "base/strings.h"
 #include "scheduler/memory_budget.h"
@@ -155,6 +156,8 @@ struct Metrics::Families {
   Family<Gauge>& last_step_age =
       NewGauge("quantd_last_step_age_seconds", "Since the last step while work waits; else 0.");
 
+  Histogram& unrouted_duration = duration.Add({{"model", "unknown"}, {"kind", "generate"}}, kRequestSeconds);
+  LogLimiter unrouted_lines;  // the log's, of requests that reached no model
   EdgeMetrics edge{registry};
 
   Mutex scrape_mutex;  // one scrape at a time sets the gauges and reads them
@@ -279,6 +282,7 @@ std::shared_ptr<EngineObserver> Metrics::MakeObserver(const std::string& model) 
 
 void Metrics::OnUnrouted(const LlmRequest& request, const absl::Status& status) {
   families_->requests.Add(Families::RequestLabels("unknown", static_cast<int>(status.code()))).Increment();
+  families_->unrouted_duration.Observe(ToSeconds(Now() - request.arrival));
   const std::string reason = ReasonOf(status);
   RequestRecord record;
   record.id = request.id;
@@ -286,7 +290,9 @@ void Metrics::OnUnrouted(const LlmRequest& request, const absl::Status& status) 
   record.code = status.code();
   record.reason = reason;
   record.timing.total = Now() - request.arrival;
-  LogRequest("unknown", record);
+  // One a second and code: a stranger can send any number of them.
+  const std::optional<int64_t> left_out = families_->unrouted_lines.Admit(CodeName(record.code), Now());
+  if (left_out.has_value()) LogRequest("unknown", record, LeftOut(*left_out));
 }
 
 std::string Metrics::Scrape(const ModelRegistry& registry, const Edge& edge) {

@@ -24,7 +24,8 @@ class Metrics {
   // Registers every label set of the model, all zero: absent is not zero. The observer also writes the request log.
   // Must outlive neither the engines nor their observers: an observer keeps what it needs.
   std::shared_ptr<EngineObserver> MakeObserver(const std::string& model);
-  // A request that named no model that it could have, counted under model="unknown".
+  // A request that named no model that it could have, counted under model="unknown", and logged, one line a second and
+  // code.
   void OnUnrouted(const LlmRequest& request, const absl::Status& status);
 
   // The text format, version 0.0.4. Reads the models' memory and state from `registry` first, and what `edge` counts.

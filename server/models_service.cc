@@ -1,31 +1,26 @@
 #include "server/models_service.h"
 
-#include <algorithm>
-#include <filesystem>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "server/answer_size.h"
 #include "server/convert.h"
+#include "server/model_paths.h"
 #include "server/status.h"
 
 namespace quantd {
-namespace {
-namespace fs = std::filesystem;
-
-// Symbolic links resolved, so that a link below a root does not lead out of it.
-bool IsBelow(const fs::path& path, const fs::path& root) {
-  const auto [root_end, at] = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
-  return root_end == root.end() || (root_end->empty() && std::next(root_end) == root.end());
+ModelsService::ModelsService(ModelRegistry& registry, WorkPool& plan_pool, std::vector<std::string> roots,
+                             MessageGate& gate)
+    : registry_(registry), plan_pool_(plan_pool), roots_(std::move(roots)) {
+  const auto& service = ServiceIn(v1::PlanModelRequest::descriptor(), "Models");
+  const auto mark = [this](GatedMethod m) { MarkMethodCallback(m.index, m.handler); };
+  mark(Gated(gate, *this, service, "ListModels", &ModelsService::ListModels));
+  mark(Gated(gate, *this, service, "GetModel", &ModelsService::GetModel));
+  mark(Gated(gate, *this, service, "PlanModel", &ModelsService::PlanModel));
 }
-fs::path Canonical(const std::string& path) {
-  std::error_code error;
-  fs::path canonical = fs::weakly_canonical(path, error);
-  return error ? fs::path() : canonical;
-}
-}  // namespace
 
 grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext* context,
                                                     const v1::ListModelsRequest* request,
@@ -50,7 +45,10 @@ grpc::ServerUnaryReactor* ModelsService::GetModel(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* ModelsService::PlanModel(grpc::CallbackServerContext* context,
                                                    const v1::PlanModelRequest* request, v1::MemoryPlan* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (!plan_pool_.Post([=, this] { reactor->Finish(ToGrpc(Plan(*request, *response))); })) {
+  const auto plan = [=, this] {
+    reactor->Finish(ToGrpc(CatchAllocationFailure([&] { return Plan(*request, *response); })));
+  };
+  if (!plan_pool_.Post(plan)) {
     reactor->Finish(ToGrpc(WithReason(
         WithRetryAfter(absl::ResourceExhaustedError("too many plans wait"), std::chrono::seconds(5)), "QUEUE_FULL")));
   }
@@ -68,7 +66,7 @@ absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::Memory
   LoadSpec spec;
   if (request.has_spec()) {
     QD_ASSIGN_OR_RETURN(spec, ParseLoadSpec(request.spec(), registry_.device().id));
-    QD_RETURN_IF_ERROR(CheckPath(spec.path));
+    QD_ASSIGN_OR_RETURN(spec.path, Permitted(spec.path));
   } else {
     QD_ASSIGN_OR_RETURN(ModelInfo info, registry_.Get(request.name()));
     spec = info.spec;
@@ -83,14 +81,10 @@ absl::Status ModelsService::Plan(const v1::PlanModelRequest& request, v1::Memory
 }
 
 // The same answer for a path that is there and one that is not: a client learns nothing of the rest of the disk.
-absl::Status ModelsService::CheckPath(const std::string& path) const {
-  const fs::path wanted = Canonical(path);
+absl::StatusOr<std::string> ModelsService::Permitted(const std::string& path) const {
   std::vector<std::string> roots = roots_;
   for (const ModelInfo& info : registry_.List()) roots.push_back(info.spec.path);
-  for (const std::string& root : roots) {
-    const fs::path below = Canonical(root);
-    if (!wanted.empty() && !below.empty() && IsBelow(wanted, below)) return absl::OkStatus();
-  }
+  if (std::optional<std::string> found = ResolveBelow(path, roots)) return *std::move(found);
   return WithReason(WithField(absl::InvalidArgumentError(
                                   absl::StrCat("spec.path: ", path, " is not below a model root of this server")),
                               "spec.path"),

@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include <absl/status/statusor.h>
 #include <grpcpp/grpcpp.h>
 
 #include "quantd/v1/models.grpc.pb.h"
 #include "scheduler/model_registry.h"
+#include "server/message_gate.h"
 #include "server/work_pool.h"
 
 namespace quantd {
@@ -21,8 +23,7 @@ using BuiltModels = v1::Models::WithGenericMethod_LoadModel<
 class ModelsService final : public BuiltModels {
  public:
   // PlanModel reads no path but those of the registry's models and what lies below `roots`.
-  ModelsService(ModelRegistry& registry, WorkPool& plan_pool, std::vector<std::string> roots)
-      : registry_(registry), plan_pool_(plan_pool), roots_(std::move(roots)) {}
+  ModelsService(ModelRegistry& registry, WorkPool& plan_pool, std::vector<std::string> roots, MessageGate& gate);
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
@@ -34,7 +35,8 @@ class ModelsService final : public BuiltModels {
  private:
   absl::Status Plan(const v1::PlanModelRequest& request, v1::MemoryPlan& response) const;
   void Fill(const ModelInfo& info, v1::Model& proto) const;
-  absl::Status CheckPath(const std::string& path) const;
+  // The path to read where a client names `path`. InvalidArgument: it is not its to name.
+  absl::StatusOr<std::string> Permitted(const std::string& path) const;
 
   ModelRegistry& registry_;
   WorkPool& plan_pool_;

@@ -32,7 +32,8 @@ struct ServerOptions {
   HostPort listen{"127.0.0.1", 8001}, metrics_listen{"127.0.0.1", 9464};
   bool reflection = true;
   EdgeLimits edge;
-  int max_receive_bytes = 16 << 20;  // of one message
+  int max_receive_bytes = 16 << 20;          // of one message
+  int64_t request_memory_bytes = 256 << 20;  // of all messages that are being read
   int codec_threads = 2;
   Outbox::Limits outbox;
   Duration drain_timeout = std::chrono::seconds(30);

@@ -13,8 +13,9 @@ LlmSink::Flow Outbox::Push(v1::GenerateEvent event) {
     MutexLock lock(mutex_);
     QD_CHECK(!closed_);
     if (gone_) return LlmSink::Flow::kReady;
-    bytes_ += event.ByteSizeLong();
+    const size_t bytes = event.ByteSizeLong();
     queue_.push_back(std::move(event));
+    bytes_ += bytes;
     full = queue_.size() >= limits_.messages || bytes_ >= limits_.bytes;
     if (full) paused_ = true;
     then = Next();

@@ -11,16 +11,17 @@ namespace quantd {
 namespace {
 using grpc::reflection::v1::ServerReflectionRequest;
 
-absl::Status Parse(const grpc::ByteBuffer& bytes, ServerReflectionRequest& out) {
-  if (bytes.Length() > ReflectionService::kMaxRequestBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a reflection request has ", bytes.Length(),
-                                                   " bytes, expected at most ", ReflectionService::kMaxRequestBytes));
-  }
-  grpc::Slice slice;
-  if (!bytes.DumpToSingleSlice(&slice).ok() || !out.ParseFromArray(slice.begin(), static_cast<int>(slice.size()))) {
-    return absl::InvalidArgumentError("what was sent is no ServerReflectionRequest, or a string of it is no UTF-8");
-  }
-  return absl::OkStatus();
+absl::Status CheckSize(size_t bytes) {
+  if (bytes <= ReflectionService::kMaxRequestBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a reflection request has ", bytes, " bytes, expected at most ",
+                                                 ReflectionService::kMaxRequestBytes));
+}
+
+// Its size as it was sent, and, where it was compressed, as it is.
+absl::Status Parse(MessageGate& gate, grpc::ByteBuffer& bytes, ServerReflectionRequest& out) {
+  QD_RETURN_IF_ERROR(CheckSize(bytes.Length()));
+  QD_RETURN_IF_ERROR(gate.Open(bytes, out).status());
+  return CheckSize(out.ByteSizeLong());
 }
 
 grpc::ByteBuffer ToBytes(const google::protobuf::Message& message) {
@@ -47,7 +48,7 @@ class ReflectionService::Stream final : public grpc::ServerBidiReactor<Bytes, By
 
  private:
   void OnReadDone(bool ok) override {
-    const absl::Status status = ok ? Answer() : absl::OkStatus();
+    const absl::Status status = ok ? CatchAllocationFailure([this] { return Answer(); }) : absl::OkStatus();
     MutexLock lock(service_.mutex_);
     if (finished_) return;
     if (!ok) return FinishOnce();  // the client has no more questions, or is gone
@@ -75,7 +76,7 @@ class ReflectionService::Stream final : public grpc::ServerBidiReactor<Bytes, By
           "LIMIT");
     }
     ServerReflectionRequest request;
-    QD_RETURN_IF_ERROR(Parse(request_, request));
+    QD_RETURN_IF_ERROR(Parse(service_.gate_, request_, request));
     answer_ = ToBytes(service_.schema_.Answer(request));
     return absl::OkStatus();
   }

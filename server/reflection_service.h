@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "server/message_gate.h"
 #include "server/schema_reflection.h"
 
 namespace quantd {
@@ -19,7 +20,8 @@ class ReflectionService {
   static constexpr size_t kMaxRequestBytes = 4096;
   static constexpr int kMaxRequests = 10'000;  // of one stream; a client that wants the whole schema asks less than 100
 
-  explicit ReflectionService(const std::vector<const google::protobuf::FileDescriptor*>& files) : schema_(files) {}
+  ReflectionService(const std::vector<const google::protobuf::FileDescriptor*>& files, MessageGate& gate)
+      : schema_(files), gate_(gate) {}
   void RegisterWith(grpc::ServerBuilder& builder);  // lives longer than the server
   // Ends the streams, which would otherwise hold the server until its shutdown deadline. New ones end at once.
   void CloseStreams() QD_EXCLUDES(mutex_);
@@ -45,6 +47,7 @@ class ReflectionService {
   grpc::ServerBidiReactor<Bytes, Bytes>* Open() QD_EXCLUDES(mutex_);
 
   const SchemaReflection schema_;
+  MessageGate& gate_;
   Named<V1::WithRawCallbackMethod_ServerReflectionInfo<V1::Service>> v1_{*this};
   Named<V1Alpha::WithRawCallbackMethod_ServerReflectionInfo<V1Alpha::Service>> v1alpha_{*this};
   Mutex mutex_;

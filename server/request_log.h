@@ -7,6 +7,7 @@
 
 namespace quantd {
 
-void LogRequest(std::string_view model, const RequestRecord& record);
+// `more` ends the line.
+void LogRequest(std::string_view model, const RequestRecord& record, std::string_view more = "");
 
 }  // namespace quantd

@@ -2,7 +2,9 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
+#include "base/escape.h"
 #include "base/strings.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -37,15 +39,14 @@ namespace {
 // times, escaped: more would reach it as another error.
 std::string Bounded(absl::string_view message) {
   constexpr size_t kMaxBytes = 1024;
-  if (message.size() <= kMaxBytes) return std::string(message);
-  size_t end = kMaxBytes;
-  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;  // whole UTF-8
-  return absl::StrCat(message.substr(0, end), "…");
+  const std::string shown = Escape(ToStd(message.substr(0, kMaxBytes + 1)));
+  const std::string_view cut = CutUtf8(shown, kMaxBytes);
+  return cut.size() == shown.size() ? shown : absl::StrCat(ToAbsl(cut), "…");
 }
 }  // namespace
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+namespace {
+grpc::Status Convert(const absl::Status& status) {
   const std::string message = Bounded(status.message());
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
@@ -68,6 +69,17 @@ grpc::Status ToGrpc(const absl::Status& status) {
     details.add_details()->PackFrom(retry);
   }
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, details.SerializeAsString());
+}
+}  // namespace
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  grpc::Status converted(static_cast<grpc::StatusCode>(status.code()), "");  // where there is no memory for words
+  static_cast<void>(CatchAllocationFailure([&] {
+    converted = Convert(status);
+    return absl::OkStatus();
+  }));
+  return converted;
 }
 
 ErrorDetails ReadDetails(const grpc::Status& status) {

@@ -37,6 +37,10 @@ absl::StatusOr<EncodedPrompt> EncodeChat(const TextCodec& codec, const v1::Chat&
 absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request, v1::TokenizeResponse& response,
                       const Stop& stop) {
   if (!request.has_text() && !request.has_chat()) return Invalid("input", "is missing: give text or chat");
+  if (request.has_chat()) {
+    if (request.has_parse_special()) return Invalid("parse_special", "is for text input alone");
+    if (request.has_add_special_tokens()) return Invalid("add_special_tokens", "is for text input alone");
+  }
   const char* field = request.has_chat() ? "chat" : "text";
   const size_t bytes = request.has_chat() ? request.chat().ByteSizeLong() : request.text().size();
   if (bytes > kMaxTokenizeBytes) {

@@ -65,9 +65,13 @@ endif()
 quantd_python_test(tools/links tools/links_test.py ${PROJECT_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 set_tests_properties(tools/links PROPERTIES LABELS tools TIMEOUT 120)
 
-# A stock Python client against the daemon. The first run fetches grpcio-tools into the build folder.
+# A stock Python client against the daemon, and what strangers do to it. The first run fetches grpcio-tools into the build
+# folder. The second times a stream beside each attack: alone on the machine, and after the first, whose folder it shares.
 if(QUANTD_SERVER)
   quantd_python_test(server/python_client server/python/python_client_test.py
     $<TARGET_FILE:quantd> ${PROJECT_SOURCE_DIR}/proto ${CMAKE_CURRENT_BINARY_DIR}/python-client)
   set_tests_properties(server/python_client PROPERTIES LABELS server TIMEOUT 600)
+  quantd_python_test(server/hostile server/hostile/hostile_test.py
+    $<TARGET_FILE:quantd> ${PROJECT_SOURCE_DIR}/proto ${CMAKE_CURRENT_BINARY_DIR}/python-client)
+  set_tests_properties(server/hostile PROPERTIES LABELS "hostile;slow" TIMEOUT 600 RUN_SERIAL TRUE)
 endif()

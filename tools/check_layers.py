@@ -25,7 +25,7 @@ CUDA = ["cuda.h", "cuda_", "cuda/", "cublas", "cudnn", "nvrtc", "nvtx3/", "cub/"
 # What has a slash and is named nowhere here is refused, so a new library gets its row.
 ONLY = [
     (["grpc", "grpcpp/", "google/", "quantd/"], ["server", "loadtest"]),
-    (["prometheus/", "httplib.h", "yaml-cpp/", "CLI/"], ["server", "loadtest"]),
+    (["prometheus/", "httplib.h", "yaml-cpp/", "CLI/", "zlib.h"], ["server", "loadtest"]),
     (["nlohmann/", "runtime/json.h"], ["runtime", "server", "loadtest"]),
     (["pcre2.h", "utf8proc.h"], ["runtime"]),
     (CUDA, ["kernels/cuda"]),

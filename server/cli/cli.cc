@@ -25,6 +25,7 @@
 #include "base/strings.h"
 #include "runtime/printable.h"
 #include "server/cli/environment.h"
+#include "server/cli/standard_descriptors.h"
 #include "server/cli/suggest.h"
 #include "server/library_logs.h"
 #include "server/status.h"
@@ -191,6 +192,7 @@ void WriteOut(std::string_view text) {
 }
 
 int Main(int argc, char** argv) {
+  OpenStandardDescriptors();
   // Whoever started this may ignore it. A closed pipe ends a client command, and with it what the daemon does for it.
   std::signal(SIGPIPE, SIG_DFL);
   TakeLibraryLogs();

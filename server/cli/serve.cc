@@ -54,7 +54,8 @@ absl::Status CheckModelRoots(const std::vector<std::string>& roots) {
   for (const std::string& root : roots) {
     struct stat found = {};
     if (stat(root.c_str(), &found) != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("model root ", Printable(root), ": ", std::strerror(errno)));
+      const int error = errno;  // before anything allocates, which may set it
+      return absl::InvalidArgumentError(absl::StrCat("model root ", Printable(root), ": ", std::strerror(error)));
     }
     if (!S_ISDIR(found.st_mode)) {
       return absl::InvalidArgumentError(absl::StrCat("model root ", Printable(root), ": is no folder"));

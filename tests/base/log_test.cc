@@ -49,7 +49,7 @@ TEST(LogTest, ALineIsTimeLevelAndMessage) {
   PipedStderr log;
   LogInfo("a=1\nb=2");
   LogWarning("c");
-  EXPECT_THAT(log.Read(), MatchesRegex("....-..-..T..:..:......Z INFO a=1 b=2\n....-..-..T..:..:......Z WARN c\n"));
+  EXPECT_THAT(log.Read(), MatchesRegex("....-..-..T..:..:......Z INFO a=1.nb=2\n....-..-..T..:..:......Z WARN c\n"));
 }
 
 TEST(LogTest, ALogThatNobodyReadsHoldsNobodyUpAndSaysWhatItLost) {

@@ -18,6 +18,7 @@ drain_timeout: 2m
 backend: reference
 memory_budget: 1.5GiB
 max_receive_bytes: 1MiB
+request_memory: 2GiB
 reflection: false
 outbox: {messages: 8, bytes: 64KiB}
 model_roots: [/models, /more]
@@ -39,6 +40,7 @@ models:
   EXPECT_EQ(options.drain_timeout, std::chrono::minutes(2));
   EXPECT_EQ(options.registry.memory_budget_bytes, int64_t{3} << 29);
   EXPECT_EQ(options.max_receive_bytes, 1 << 20);
+  EXPECT_EQ(options.request_memory_bytes, int64_t{2} << 30);
   EXPECT_FALSE(options.reflection);
   EXPECT_EQ(options.outbox.bytes, 65536u);
   EXPECT_THAT(options.model_roots, ElementsAre("/models", "/more"));

@@ -257,7 +257,9 @@ TEST_F(DaemonTest, ARequestThatCannotBeParsedIsInvalidArgumentAndCounted) {
       if (bytes == no_utf8 && std::string(method).find("Generat") == std::string::npos) continue;  // has no such field
       const RawAnswer answer = CallRaw(channel_, method, bytes);
       EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
-      EXPECT_THAT(answer.status.error_message(), HasSubstr(method));
+      EXPECT_THAT(answer.status.error_message(),
+                  ::testing::AnyOf("the request is not a message of its type: it has a broken field tag",
+                                   "model is not UTF-8 at byte 0", "text is not UTF-8 at byte 0"));
       EXPECT_EQ(ReadDetails(answer.status).reason, "FIELD_INVALID") << method;
     }
   }

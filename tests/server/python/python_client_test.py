@@ -15,10 +15,10 @@ import sys
 import tempfile
 import unittest
 import urllib.request
-import venv
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import polling
+import python_client
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDENS = HERE.parents[1] / "goldens" / "smollm2" / "chats.json"
@@ -26,47 +26,12 @@ MODEL_FILE = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 LIMIT_S = 120  # for what takes milliseconds on a free machine
 
 
-def skip(reason: str) -> None:
-    print(f"SKIP: {reason}")
-    sys.exit(77)
-
-
 def demo_model() -> pathlib.Path:
     home_cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     cache = pathlib.Path(os.environ.get("QUANTD_CACHE") or pathlib.Path(home_cache) / "quantd")
     if not (cache / MODEL_FILE).exists():
-        skip("data: SmolLM2 is not in the cache (tools/fetch_demo_model.sh)")
+        python_client.skip("data: SmolLM2 is not in the cache (tools/fetch_demo_model.sh)")
     return cache / MODEL_FILE
-
-
-def enter_environment(scratch: pathlib.Path) -> None:
-    """Goes on under a Python that has grpcio-tools."""
-    folder = scratch / "venv"
-    python = folder / "bin" / "python"
-    requirements = HERE / "requirements.txt"
-    stamp = folder / "requirements.txt"
-    if not stamp.exists() or stamp.read_text() != requirements.read_text():
-        venv.create(folder, with_pip=True, clear=True)
-        pip = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements],
-                             check=False, timeout=300)
-        if pip.returncode != 0:
-            skip("network: pip cannot install grpcio-tools")
-        stamp.write_text(requirements.read_text())
-    if pathlib.Path(sys.prefix) != folder:
-        os.execv(python, [python, *sys.argv])
-
-
-def make_stubs(protos: pathlib.Path, out: pathlib.Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    files = [str(f.relative_to(protos)) for folder in ("quantd", "google", "grpc") for f in sorted((protos / folder).rglob("*.proto"))]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", f"--python_out={out}", f"--grpc_python_out={out}",
-                    *files], check=True)
-    # `google` and `grpc` are packages of their libraries: what is generated below them joins those.
-    sys.path.insert(0, str(out))
-    import google
-    import grpc
-    google.__path__.append(str(out / "google"))
-    grpc.__path__.append(str(out / "grpc"))
 
 
 class Daemon:
@@ -184,6 +149,7 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     scratch_folder = pathlib.Path(sys.argv[3]).resolve()
     demo_model()
-    enter_environment(scratch_folder)
-    make_stubs(pathlib.Path(sys.argv[2]).resolve(), scratch_folder / "stubs")
+    python_client.enter_environment(scratch_folder)
+    python_client.make_stubs(pathlib.Path(sys.argv[2]).resolve(), scratch_folder / "stubs")
+    python_client.use_stubs(scratch_folder / "stubs")
     unittest.main(argv=sys.argv[:1])

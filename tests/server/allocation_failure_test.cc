@@ -1,0 +1,150 @@
+// An allocation that fails ends the request that asked for it, wherever it fails between the gate and the engine.
+#include "base/allocation_failure.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "server/generate_call.h"
+#include "server/status.h"
+#include "tests/server/fakes.h"
+#include "tests/testing/failing_allocator.h"
+
+namespace quantd {
+namespace {
+using quantd::testing::Event;
+using quantd::testing::FailAllocation;
+using quantd::testing::FakeRegistry;
+using quantd::testing::TinyCodec;
+
+class RecordingWriter final : public EventWriter {
+ public:
+  LlmSink::Flow Write(v1::GenerateEvent) override { return LlmSink::Flow::kReady; }
+  void Close(const absl::Status& s) override {
+    status = s;
+    closed.Set();
+  }
+  Event closed;
+  absl::Status status;  // after closed
+};
+
+class NoObserver final : public EngineObserver {
+ public:
+  void OnRejected(std::string_view) override {}
+  void OnStarted(Priority, Duration) override {}
+  void OnFirstToken(Duration) override {}
+  void OnInterToken(Duration) override {}
+  void OnPrefixLookup(int64_t, int64_t) override {}
+  void OnPreempted(int64_t) override {}
+  void OnStep(StepPhase, int64_t, int64_t, Duration) override {}
+  void OnEnded(const RequestRecord&) override {}
+  void OnGauges(const EngineGauges&) override {}
+};
+
+void ExpectNoMemory(const absl::Status& status) {
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(ReasonOf(status), "OUT_OF_MEMORY");
+  EXPECT_TRUE(GetRetryAfter(status).has_value());
+}
+
+class AllocationFailureTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(registry_.Load("tiny", {}, {}).ok()); }
+
+  // Fails the n-th allocation of a request until the engine has it. False where there are fewer.
+  bool Fail(const v1::GenerateRequest& request, int64_t n) {
+    SCOPED_TRACE(n);
+    RecordingWriter writer;
+    const int submitted = registry_.handle->submitted.count();
+    const auto over = [&] { return writer.closed.count() > 0 || registry_.handle->submitted.count() > submitted; };
+    bool failed;
+    {
+      FailAllocation failure(n);
+      const absl::Status made = CatchAllocationFailure([&] {
+        std::make_shared<GenerateCall>(deps_, writer, request.options(), Now(), std::nullopt)->Start(request);
+        return absl::OkStatus();
+      });
+      if (!made.ok()) {
+        ExpectNoMemory(made);
+      } else {
+        while (!over()) {
+        }
+      }
+      failed = failure.failed();
+    }
+    if (writer.closed.count() > 0) ExpectNoMemory(writer.status);
+    if (registry_.handle->submitted.count() > submitted) registry_.handle->Next().sink->OnDone({}, {}, {});
+    EXPECT_TRUE(active_.Add("id").ok()) << "its id is free";
+    active_.Remove("id");
+    EXPECT_EQ(registry_.handle->held(), 0);
+    return failed;
+  }
+
+  FakeRegistry registry_{{.make_observer = [](const std::string&) { return std::make_shared<NoObserver>(); },
+                          .on_change = [](const ModelInfo&) {}}};
+  WorkPool pool_{1, 4};
+  ActiveRequests active_;
+  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}};
+};
+
+TEST_F(AllocationFailureTest, EndsARequestOfTextAlone) {
+  v1::GenerateRequest request;
+  request.mutable_options()->set_request_id("id");
+  request.set_model("tiny");
+  request.set_text("hello, world of many words");
+  request.mutable_stopping()->add_stop("a stop text that is longer than a short string");
+  int64_t n = 1;
+  while (Fail(request, n)) ++n;
+  EXPECT_GT(n, 20);
+}
+
+TEST_F(AllocationFailureTest, EndsARequestOfAChatAlone) {
+  v1::GenerateRequest request;
+  request.mutable_options()->set_request_id("id");
+  v1::ChatMessage& message = *request.mutable_chat()->add_messages();
+  message.set_role("user");
+  message.set_content("hello, world of many words");
+  int64_t n = 1;
+  while (Fail(request, n)) n += 3;
+  EXPECT_GT(n, 50);
+}
+
+// Tokenize and the codec pool: what failed once gives the same tokens as ever the next time.
+TEST(CodecAllocationFailureTest, LeavesTheCodecWhole) {
+  const std::shared_ptr<const TextCodec> codec = TinyCodec();
+  const std::string text = "hello, world: 12345 grüße <|im_start|> and so on";
+  ChatTemplateInput chat;
+  chat.messages.push_back({.role = "user", .content = text});
+  const auto encode = [&](bool as_chat) -> absl::StatusOr<EncodedPrompt> {
+    return as_chat ? codec->EncodeChat(chat) : codec->EncodeText(text, {.parse_special = true});
+  };
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  for (const bool as_chat : {false, true}) {
+    const std::vector<int32_t> ids = encode(as_chat)->ids;
+    int64_t most = 1;
+    for (bool failed = true; failed; most *= 2) {
+      FailAllocation failure(most);
+      static_cast<void>(CatchAllocationFailure([&] { return encode(as_chat).status(); }));
+      failed = failure.failed();
+    }
+    for (int i = 0; i < 200; ++i) {
+      const int64_t n = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(most));
+      SCOPED_TRACE(n);
+      absl::Status status;
+      bool failed;
+      {
+        FailAllocation failure(n);
+        status = CatchAllocationFailure([&] { return encode(as_chat).status(); });
+        failed = failure.failed();
+      }
+      if (failed && !status.ok()) ExpectNoMemory(status);  // a stable sort goes on without its buffer
+      if (!failed) EXPECT_TRUE(status.ok()) << status;
+      ASSERT_EQ(encode(as_chat)->ids, ids);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace quantd
