@@ -4,18 +4,14 @@
 
 #include "base/strings.h"
 #include "runtime/printable.h"
+#include "runtime/unicode_text.h"
 #include "runtime/utf8.h"
 
 namespace quantd {
 namespace {
 
-// Unicode's White_Space: what \s means to the Rust regex that upstream uses.
-bool IsSpace(char32_t c) {
-  return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-// \w of the same: letters, marks, decimal digits, letter numbers, connector punctuation, the joiners.
+// \w of the Rust regex that upstream uses: letters, marks, decimal digits, letter numbers, connector punctuation, the
+// joiners.
 bool IsWord(char32_t c) {
   if (c == 0x200C || c == 0x200D) return true;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
@@ -80,12 +76,12 @@ bool AddedTokenFinder::IsSingleWord(std::string_view text, const ByteRange& rang
 void AddedTokenFinder::Strip(std::string_view text, const Flags& token, uint32_t done, ByteRange& range) {
   while (token.lstrip && range.begin > done) {
     const size_t previous = PreviousCharacter(text, range.begin);
-    if (!IsSpace(DecodeUtf8(text, previous).code_point)) break;
+    if (!IsWhiteSpace(DecodeUtf8(text, previous).code_point)) break;
     range.begin = static_cast<uint32_t>(previous);
   }
   while (token.rstrip && range.end < text.size()) {
     const Utf8Sequence next = DecodeUtf8(text, range.end);
-    if (!IsSpace(next.code_point)) break;
+    if (!IsWhiteSpace(next.code_point)) break;
     range.end += next.size;
   }
 }

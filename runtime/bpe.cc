@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/strings.h"
+#include "runtime/printable.h"
 #include "runtime/utf8.h"
 
 namespace quantd {
@@ -43,7 +44,7 @@ absl::Status BpeModel::AddMerge(std::string_view left, std::string_view right) {
   const std::optional<int32_t> right_id = Find(right);
   const std::optional<int32_t> joined_id = Find(std::string(left) + std::string(right));
   if (!left_id || !right_id || !joined_id) {
-    return absl::DataLossError(absl::StrCat("merge of '", ToAbsl(left), "' and '", ToAbsl(right), "': ",
+    return absl::DataLossError(absl::StrCat("merge of '", Printable(left, 60), "' and '", Printable(right, 60), "': ",
                                             !left_id    ? "the first"
                                             : !right_id ? "the second"
                                                         : "what they make",
@@ -98,6 +99,12 @@ void BpeModel::Propose(std::string_view piece, int32_t left, Scratch& scratch) c
   scratch.heap.push_back({uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left), a.size + b.size, merge->id});
 }
 
+// Whether the bytes of an unknown character stand for it.
+bool BpeModel::HasBytes(std::string_view character) const {
+  return !options_.byte_level &&
+         std::ranges::all_of(character, [&](char c) { return bytes_[static_cast<uint8_t>(c)] >= 0; });
+}
+
 void BpeModel::FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols) const {
   symbols.clear();
   for (uint32_t pos = 0; pos < piece.size();) {
@@ -109,8 +116,11 @@ void BpeModel::FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols
       size = DecodeUtf8(piece, pos).size;
       id = Find(piece.substr(pos, size)).value_or(-1);
     }
-    const auto index = static_cast<int32_t>(symbols.size());
-    symbols.push_back({pos, size, id, index - 1, index + 1});
+    // What nothing stands for is as if it were not there: what is around it may merge.
+    if (id >= 0 || !ranks_.empty() || options_.unknown_id || HasBytes(piece.substr(pos, size))) {
+      const auto index = static_cast<int32_t>(symbols.size());
+      symbols.push_back({pos, size, id, index - 1, index + 1});
+    }
     pos += size;
   }
   if (!symbols.empty()) symbols.back().next = -1;
@@ -126,8 +136,7 @@ void BpeModel::Emit(std::string_view piece, uint32_t offset, const std::vector<S
   for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
     const Symbol& symbol = symbols[i];
     const std::string_view text = piece.substr(symbol.begin, symbol.size);
-    const bool has_bytes =
-        !options_.byte_level && std::ranges::all_of(text, [&](char c) { return bytes_[static_cast<uint8_t>(c)] >= 0; });
+    const bool has_bytes = symbol.id < 0 && HasBytes(text);
     const bool is_unknown = symbol.id < 0 && !has_bytes;
     if (symbol.id >= 0) {
       append(symbol.id, symbol.begin);

@@ -78,6 +78,7 @@ class BpeModel {
   void EncodeUncut(std::string_view piece, Scratch& scratch) const;
   void Propose(std::string_view piece, int32_t left, Scratch& scratch) const;
   std::optional<Merge> FindMerge(std::string_view piece, const Symbol& left, const Symbol& right) const;
+  bool HasBytes(std::string_view character) const;
   void FirstSymbols(std::string_view piece, std::vector<Symbol>& symbols) const;
   void Emit(std::string_view piece, uint32_t offset, const std::vector<Symbol>& symbols, std::vector<int32_t>& ids,
             std::vector<uint32_t>* begins) const;

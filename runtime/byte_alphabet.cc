@@ -24,7 +24,29 @@ constexpr std::array<int16_t, kAlphabetEnd> MakeTable() {
 constexpr auto kByteOf = MakeTable();
 static_assert(kByteOf[0x120] == ' ' && kByteOf[0x143] == 0xAD);
 
+// By byte: its character in UTF-8, one or two bytes.
+struct Encoded {
+  char bytes[2];
+  uint8_t size;
+};
+constexpr std::array<Encoded, 256> MakeCharacters() {
+  std::array<Encoded, 256> characters{};
+  for (int c = 0; c < kAlphabetEnd; ++c) {
+    if (kByteOf[c] < 0) continue;
+    Encoded& encoded = characters[kByteOf[c]];
+    if (c < 0x80) {
+      encoded = {{static_cast<char>(c), 0}, 1};
+    } else {
+      encoded = {{static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 0x3F))}, 2};
+    }
+  }
+  return characters;
+}
+constexpr auto kCharacterOf = MakeCharacters();
+
 }  // namespace
+
+std::string_view ByteAlphabetCharacter(uint8_t byte) { return {kCharacterOf[byte].bytes, kCharacterOf[byte].size}; }
 
 std::optional<std::string> DecodeByteAlphabet(std::string_view token) {
   std::string bytes;

@@ -11,4 +11,7 @@ namespace quantd {
 // The bytes that a token of a byte-level vocabulary stands for; nothing where a character is not of the alphabet.
 std::optional<std::string> DecodeByteAlphabet(std::string_view token);
 
+// The character that `byte` is written as, in UTF-8.
+std::string_view ByteAlphabetCharacter(uint8_t byte);
+
 }  // namespace quantd

@@ -115,7 +115,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeScored(GgufVocab gguf) {
 }
 
 // The split pattern and the defaults that the name in tokenizer.ggml.pre stands for.
-struct PreTokenizer {
+struct NamedPattern {
   std::vector<SplitRule> rules;
   bool ignore_merges = false;
   bool add_bos = false;
@@ -126,6 +126,16 @@ constexpr const char* kLlama3Pattern =
 constexpr const char* kQwen2Pattern =
     R"((?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// The patterns of the models' own tokenizer.json, where llama.cpp's engine needs others.
+constexpr const char* kTekkenPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kGpt4oPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kDeepSeek3Pattern =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kSeedCoderPattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 bool IsOneOf(std::string_view name, std::initializer_list<std::string_view> names) {
   for (const std::string_view other : names) {
     if (name == other) return true;
@@ -133,27 +143,41 @@ bool IsOneOf(std::string_view name, std::initializer_list<std::string_view> name
   return false;
 }
 
-absl::StatusOr<PreTokenizer> FindPreTokenizer(std::string_view name) {
+absl::StatusOr<NamedPattern> FindPattern(std::string_view name) {
   const std::string gpt2(Gpt2Pattern());
   if (IsOneOf(name, {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"})) {
-    return PreTokenizer{{{kLlama3Pattern}}, /*ignore_merges=*/true, /*add_bos=*/true};
+    return NamedPattern{{{kLlama3Pattern}}, /*ignore_merges=*/true, /*add_bos=*/true};
   }
-  if (IsOneOf(name, {"smaug-bpe", "dbrx"})) return PreTokenizer{{{kLlama3Pattern}}};
+  if (IsOneOf(name, {"smaug-bpe", "dbrx"})) return NamedPattern{{{kLlama3Pattern}}};
   if (IsOneOf(name, {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})) {
-    return PreTokenizer{{{R"(\p{N})"}, {gpt2}}};
+    return NamedPattern{{{R"(\p{N})"}, {gpt2}}};
   }
-  if (IsOneOf(name, {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "mellum", "exaone4"})) {
-    return PreTokenizer{{{gpt2}}};
+  if (name == "tekken") return NamedPattern{{{kTekkenPattern}}, /*ignore_merges=*/true, /*add_bos=*/true};
+  if (IsOneOf(name, {"gpt-4o", "llama4", "kanana2"})) return NamedPattern{{{kGpt4oPattern}}};
+  if (name == "deepseek-coder") {
+    return NamedPattern{
+        {{"[\r\n]"}, {R"(\s?\p{L}+)"}, {R"(\s?\p{P}+)"}, {"[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+"}, {R"(\p{N})"}}};
   }
-  if (IsOneOf(name, {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"})) return PreTokenizer{{{kQwen2Pattern}}};
+  if (IsOneOf(name, {"deepseek-v3", "hunyuan-dense", "joyai-llm"})) {
+    return NamedPattern{{{R"(\p{N}{1,3})"}, {"[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"}, {kDeepSeek3Pattern}}};
+  }
+  if (name == "seed-coder") return NamedPattern{{{kSeedCoderPattern}}};
+  if (name == "falcon") return NamedPattern{{{R"([\p{P}\$\+<=>\^~\|`]+)"}, {gpt2}, {"[0-9][0-9][0-9]"}}};
+  if (IsOneOf(name, {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "mellum", "exaone4", "a.x-4.0",
+                     "granite-docling"})) {
+    return NamedPattern{{{gpt2}}};
+  }
+  if (IsOneOf(name, {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "solar-open", "kormo", "grok-2"}))
+    return NamedPattern{{{kQwen2Pattern}}};
   if (IsOneOf(name, {"", "default"})) {
-    return PreTokenizer{{{R"([\p{P}\$\+<=>\^~\|]+)"}, {gpt2}, {R"(\p{N}+)"}, {"[0-9][0-9][0-9]"}}};
+    if (name.empty()) LogWarning("tokenizer.ggml.pre is absent: text is split as 'default', llama.cpp's guess");
+    return NamedPattern{{{R"([\p{P}\$\+<=>\^~\|]+)"}, {gpt2}, {R"(\p{N}+)"}, {"[0-9][0-9][0-9]"}}};
   }
   return absl::UnimplementedError(
       absl::StrCat("tokenizer.ggml.pre: the pre-tokenizer '", Printable(name, 60), "' is not supported"));
 }
 
-absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(const GgufVocab& gguf, const PreTokenizer& pre) {
+absl::StatusOr<TokenizerSpec> MakeByteLevelSpec(const GgufVocab& gguf, const NamedPattern& pre) {
   TokenizerSpec spec;
   BpeModel::Options options;
   options.byte_level = true;
@@ -200,10 +224,11 @@ absl::Status AddMerges(const std::vector<std::string>& merges, BpeModel& model) 
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeByteLevel(GgufVocab gguf) {
-  QD_ASSIGN_OR_RETURN(const PreTokenizer pre, FindPreTokenizer(gguf.pre));
+  QD_ASSIGN_OR_RETURN(const NamedPattern pre, FindPattern(gguf.pre));
   QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeByteLevelSpec(gguf, pre));
   QD_RETURN_IF_ERROR(AddMerges(gguf.merges, spec.model));
-  QD_ASSIGN_OR_RETURN(spec.split, SplitPattern::Compile(pre.rules));
+  QD_ASSIGN_OR_RETURN(SplitPattern split, SplitPattern::Compile(pre.rules));
+  spec.pre_tokenizer.Add(std::move(split));
   SetAffixes(gguf, pre.add_bos, spec);
   return MakeTextTokenizer(std::move(spec), kTokens);
 }

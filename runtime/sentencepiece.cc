@@ -92,7 +92,7 @@ absl::StatusOr<TokenizerSpec> MakeScoredSpec(const std::vector<ScoredPiece>& pie
   SetRanks(pieces, spec.model);
 
   if (prefix == SpacePrefix::kFirstText) {
-    spec.metaspace = MetaspaceStep{std::string(kMetaSpace), MetaspaceStep::Prepend::kFirst};
+    spec.pre_tokenizer.Add(MetaspaceStep{std::string(kMetaSpace), MetaspaceStep::Prepend::kFirst});
   } else {
     if (prefix == SpacePrefix::kEachText) spec.normalizer.push_back(PrependStep{std::string(kMetaSpace)});
     spec.normalizer.push_back(ReplaceStep{" ", std::string(kMetaSpace)});

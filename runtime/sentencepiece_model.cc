@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -96,7 +97,7 @@ struct Model {
   uint64_t model_type = 1;  // unigram
   bool whitespace_as_suffix = false;
   int32_t unk_id = 0, bos_id = 1, eos_id = 2;  // -1: there is none
-  bool has_charsmap = false;
+  std::string_view charsmap;                   // of the file; empty where there is none
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;
 };
 
@@ -156,7 +157,7 @@ absl::Status ReadTrainerSpec(const Field& message, Model& model) {
 
 absl::Status ReadNormalizerSpec(const Field& message, Model& model) {
   return ForEachField(message.bytes, message.offset, [&](const Field& field) -> absl::Status {
-    if (field.number == 2 && field.wire_type == 2) model.has_charsmap = !field.bytes.empty();
+    if (field.number == 2 && field.wire_type == 2) model.charsmap = field.bytes;
     if (field.wire_type != 0) return absl::OkStatus();
     if (field.number == 3) model.add_dummy_prefix = field.value != 0;
     if (field.number == 4) model.remove_extra_whitespaces = field.value != 0;
@@ -189,8 +190,6 @@ absl::Status CheckSupported(const Model& model) {
   if (model.model_type == 1) missing = "the model type unigram";
   if (model.model_type > 2) missing = "a model type other than BPE";
   if (model.whitespace_as_suffix) missing = "treat_whitespace_as_suffix";
-  if (model.has_charsmap) missing = "a precompiled character map";
-  if (model.remove_extra_whitespaces) missing = "remove_extra_whitespaces";
   if (!model.escape_whitespaces) missing = "unescaped white space";
   for (const ScoredPiece& piece : model.pieces) {
     if (piece.type == PieceType::kUnused) missing = "a piece of the type unused";
@@ -207,6 +206,19 @@ absl::StatusOr<std::optional<int32_t>> OptionalId(int32_t id, std::string_view n
                                             model.pieces.size(), " pieces"));
   }
   return std::optional<int32_t>(id);
+}
+
+// What SentencePiece does to a text before it puts spaces in (normalizer.cc, Normalizer::Normalize).
+absl::Status AddNormalizer(const Model& model, TokenizerSpec& spec) {
+  std::vector<NormalizeStep> steps;
+  if (!model.charsmap.empty()) {
+    absl::StatusOr<Charsmap> map = Charsmap::Parse(model.charsmap);
+    if (!map.ok()) return absl::DataLossError(absl::StrCat(ToAbsl(kFile), ": ", map.status().message()));
+    steps.push_back(CharsmapStep{std::make_shared<const Charsmap>(*std::move(map)), /*of_graphemes=*/false});
+  }
+  if (model.remove_extra_whitespaces) steps.push_back(ExtraSpacesStep{});
+  spec.normalizer.insert(spec.normalizer.begin(), steps.begin(), steps.end());
+  return absl::OkStatus();
 }
 
 SpacePrefix PrefixOf(const Model& model, const TokenizerConfig& config) {
@@ -227,6 +239,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   VocabTable vocab;
   const std::string place = absl::StrCat(ToAbsl(kFile), ": pieces");
   QD_ASSIGN_OR_RETURN(TokenizerSpec spec, MakeScoredSpec(model.pieces, PrefixOf(model, config), place, vocab));
+  QD_RETURN_IF_ERROR(AddNormalizer(model, spec));
   QD_ASSIGN_OR_RETURN(const std::optional<int32_t> unknown, OptionalId(model.unk_id, "unk_id", model));
   if (unknown) spec.model.set_unknown_id(*unknown);
   QD_ASSIGN_OR_RETURN(spec.bos_id, OptionalId(model.bos_id, "bos_id", model));

@@ -5,54 +5,15 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/byte_alphabet.h"
+#include "runtime/printable.h"
 #include "runtime/utf8.h"
 
 namespace quantd {
 namespace {
 
 // Of one Encode: offsets are 32 bits wide, also in the normalized text.
-constexpr size_t kMaxTextBytes = (size_t{1} << 32) / kMaxTextGrowth - 1;
-
-// A text made from another one, with the place in that other one for each of its bytes.
-struct MappedText {
-  std::string text;
-  std::vector<uint32_t> source;
-
-  void Append(std::string_view bytes, uint32_t from) {
-    text += bytes;
-    source.insert(source.end(), bytes.size(), from);
-  }
-};
-
-MappedText Identity(std::string_view text, uint32_t base) {
-  MappedText mapped{std::string(text), std::vector<uint32_t>(text.size())};
-  for (size_t i = 0; i < text.size(); ++i) mapped.source[i] = base + static_cast<uint32_t>(i);
-  return mapped;
-}
-
-MappedText Prepend(const MappedText& in, std::string_view prefix) {
-  if (in.text.empty()) return in;
-  MappedText out;
-  out.Append(prefix, in.source.front());
-  out.text += in.text;
-  out.source.insert(out.source.end(), in.source.begin(), in.source.end());
-  return out;
-}
-
-MappedText Replace(const MappedText& in, std::string_view from, std::string_view to) {
-  MappedText out;
-  out.text.reserve(in.text.size());
-  out.source.reserve(in.text.size());
-  for (size_t pos = 0; pos < in.text.size();) {
-    const size_t found = std::min(in.text.find(from, pos), in.text.size());
-    out.text.append(in.text, pos, found - pos);
-    out.source.insert(out.source.end(), in.source.begin() + pos, in.source.begin() + found);
-    if (found == in.text.size()) break;
-    out.Append(to, in.source[found]);
-    pos = found + from.size();
-  }
-  return out;
-}
+constexpr size_t kMaxTextBytes = (size_t{1} << 32) / kMaxTextGrowth - kTextGrowthSlack;
 
 // Stretches of a joined text, as long as may be.
 class Ranges {
@@ -101,6 +62,7 @@ struct Output {
   std::vector<int32_t>& ids;
   std::vector<uint32_t>* byte_offsets;
   const Stop& stop;
+  SplitWork work;
   BpeModel::Scratch scratch;
   std::vector<uint32_t> begins;
 };
@@ -122,9 +84,8 @@ class TextTokenizer : public Tokenizer {
   // Once, before anything else.
   absl::Status AddTokens() {
     for (const AddedToken& token : spec_.added) {
-      QD_RETURN_IF_ERROR(token.normalized
-                             ? normalized_tokens_.Add(Normalize(token.content, 0, /*goes_on=*/false).text, token)
-                             : raw_tokens_.Add(token.content, token));
+      QD_ASSIGN_OR_RETURN(const std::string content, ComparedText(token));
+      QD_RETURN_IF_ERROR((token.normalized ? normalized_tokens_ : raw_tokens_).Add(content, token));
     }
     return absl::OkStatus();
   }
@@ -144,7 +105,7 @@ class TextTokenizer : public Tokenizer {
     }
     const size_t ids_before = ids.size();
     const size_t offsets_before = byte_offsets != nullptr ? byte_offsets->size() : 0;
-    Output out{ids, byte_offsets, stop, {}, {}};
+    Output out{ids, byte_offsets, stop, SplitWork(joined.size(), &stop), {}, {}};
     const absl::Status status = EncodeText(joined, Provenance(pieces), out);
     if (!status.ok()) {
       ids.resize(ids_before);
@@ -166,18 +127,18 @@ class TextTokenizer : public Tokenizer {
   std::span<const int32_t> end_ids() const override { return spec_.end_ids; }
 
  private:
-  // Of a text that goes on after a border nothing is prepended.
-  MappedText Normalize(std::string_view text, uint32_t base, bool goes_on) const {
-    MappedText mapped = Identity(text, base);
-    for (const NormalizeStep& step : spec_.normalizer) {
-      if (const auto* prepend = std::get_if<PrependStep>(&step)) {
-        if (!goes_on) mapped = Prepend(mapped, prepend->text);
-      } else {
-        const auto& replace = std::get<ReplaceStep>(step);
-        mapped = Replace(mapped, replace.from, replace.to);
-      }
-    }
-    return mapped;
+  // What text is compared with to find an added token.
+  absl::StatusOr<std::string> ComparedText(const AddedToken& token) const {
+    if (!token.normalized) return token.content;
+    const auto refuse = [&](absl::string_view why) {
+      return absl::DataLossError(absl::StrCat("added token '", Printable(token.content, 60), "': ", why));
+    };
+    if (FindInvalidUtf8(token.content)) return refuse("no UTF-8");
+    SplitWork work(token.content.size());
+    MappedText content = MappedText::Of(token.content, 0);
+    const absl::Status status = Normalize(spec_.normalizer, work, content);
+    if (!status.ok()) return refuse(status.message());
+    return content.text;
   }
 
   void AppendToken(int32_t id, uint32_t offset, Output& out) const {
@@ -195,66 +156,73 @@ class TextTokenizer : public Tokenizer {
         goes_on = false;
         continue;
       }
-      const std::string_view segment = text.substr(range.begin, range.end - range.begin);
-      goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
-      const MappedText mapped = Normalize(segment, range.begin, goes_on);
-      QD_RETURN_IF_ERROR(id == kQuotedToken ? EncodeStretch(mapped, goes_on, out)
-                                            : EncodeSegment(mapped, special, goes_on, out));
+      MappedText segment = MappedText::Of(text.substr(range.begin, range.end - range.begin), range.begin);
+      segment.goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
+      QD_RETURN_IF_ERROR(Normalize(spec_.normalizer, out.work, segment));
+      QD_RETURN_IF_ERROR(id == kQuotedToken ? EncodeStretch(segment, out) : EncodeSegment(segment, special, out));
       goes_on = id == kQuotedToken;
     }
     return absl::OkStatus();
   }
 
   // Text between two tokens of the raw text, normalized.
-  absl::Status EncodeSegment(const MappedText& text, const Provenance& special, bool goes_on, Output& out) const {
-    if (normalized_tokens_.empty()) return EncodeStretch(text, goes_on, out);
+  absl::Status EncodeSegment(const MappedText& text, const Provenance& special, Output& out) const {
+    if (normalized_tokens_.empty()) return EncodeStretch(text, out);
     const auto in_source = [&](uint32_t begin, uint32_t end) {
       return special(text.source[begin], text.source[end - 1] + 1);
     };
     std::vector<TextSegment> segments;
     normalized_tokens_.Find(text.text, in_source, segments);
+    bool goes_on = text.goes_on;
     for (const auto& [range, id] : segments) {
       if (id >= 0) {
         AppendToken(id, text.source[range.begin], out);
         goes_on = false;
         continue;
       }
-      const MappedText stretch{text.text.substr(range.begin, range.end - range.begin),
-                               {text.source.begin() + range.begin, text.source.begin() + range.end}};
-      goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
-      QD_RETURN_IF_ERROR(EncodeStretch(stretch, goes_on, out));
+      MappedText stretch = text.Part(range.begin, range.end);
+      stretch.goes_on = goes_on || (id == kQuotedToken && range.begin > 0);
+      QD_RETURN_IF_ERROR(EncodeStretch(stretch, out));
       goes_on = id == kQuotedToken;
     }
     return absl::OkStatus();
   }
 
   // Text that holds no token.
-  absl::Status EncodeStretch(const MappedText& text, bool goes_on, Output& out) const {
-    if (text.text.empty() || !spec_.metaspace) return EncodePieces(text, out);
-    const MetaspaceStep& step = *spec_.metaspace;
-    MappedText spaced = Replace(text, " ", step.replacement);
-    const bool prepends = step.prepend == MetaspaceStep::Prepend::kAlways ||
-                          (step.prepend == MetaspaceStep::Prepend::kFirst && text.source.front() == 0);
-    if (prepends && !goes_on && !spaced.text.starts_with(step.replacement)) spaced = Prepend(spaced, step.replacement);
-    return EncodePieces(spaced, out);
+  absl::Status EncodeStretch(const MappedText& text, Output& out) const {
+    constexpr uint32_t kPollBytes = 4096;
+    const auto encode = [&](const MappedText& whole, const std::vector<ByteRange>& pieces) -> absl::Status {
+      uint32_t polled = 0;
+      for (const ByteRange& piece : pieces) {
+        if (piece.end - polled > kPollBytes && out.stop) {
+          if (out.stop()) return absl::CancelledError("the tokenizer was stopped");
+          polled = piece.end;
+        }
+        EncodePiece(whole, piece, out);
+      }
+      return absl::OkStatus();
+    };
+    return spec_.pre_tokenizer.Run(text, out.work, encode);
   }
 
-  absl::Status EncodePieces(const MappedText& text, Output& out) const {
-    constexpr uint32_t kPollBytes = 4096;
-    std::vector<ByteRange> pieces;
-    QD_RETURN_IF_ERROR(spec_.split.Split(text.text, pieces));
-    uint32_t polled = 0;
-    for (const ByteRange& piece : pieces) {
-      if (piece.end - polled > kPollBytes && out.stop) {
-        if (out.stop()) return absl::CancelledError("the tokenizer was stopped");
-        polled = piece.end;
-      }
-      const std::string_view bytes = std::string_view(text.text).substr(piece.begin, piece.end - piece.begin);
-      out.begins.clear();
-      spec_.model.Encode(bytes, out.scratch, out.ids, out.byte_offsets != nullptr ? &out.begins : nullptr);
-      for (const uint32_t begin : out.begins) out.byte_offsets->push_back(text.source[piece.begin + begin]);
+  void EncodePiece(const MappedText& text, const ByteRange& range, Output& out) const {
+    const std::string_view piece = std::string_view(text.text).substr(range.begin, range.end - range.begin);
+    std::vector<uint32_t>* begins = out.byte_offsets != nullptr ? &out.begins : nullptr;
+    out.begins.clear();
+    if (!spec_.pre_tokenizer.to_alphabet()) {
+      spec_.model.Encode(piece, out.scratch, out.ids, begins);
+      for (const uint32_t begin : out.begins) out.byte_offsets->push_back(text.source[range.begin + begin]);
+      return;
     }
-    return absl::OkStatus();
+    const std::string bytes = DecodeByteAlphabet(piece).value_or("");
+    std::vector<uint32_t> places;  // in `text`, of each byte
+    uint32_t place = range.begin;
+    for (const char byte : bytes) {
+      places.push_back(place);
+      place += static_cast<uint32_t>(ByteAlphabetCharacter(static_cast<uint8_t>(byte)).size());
+    }
+    spec_.model.Encode(bytes, out.scratch, out.ids, begins);
+    for (const uint32_t begin : out.begins) out.byte_offsets->push_back(text.source[places[begin]]);
   }
 
   TokenizerSpec spec_;

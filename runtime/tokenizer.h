@@ -80,6 +80,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& fold
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view json, const TokenizerCompanions& beside);
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
                                                                    const TokenizerCompanions& beside);
+// tiktoken's list of byte strings and ranks, as Llama 3 was published with it. Unimplemented: another list.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktokenModel(std::string_view bytes,
+                                                              const TokenizerCompanions& beside);
+bool IsTiktokenModel(std::string_view bytes);  // by its first line
 // Byte-level BPE as GPT-2 kept it. tokenizer_class in the configuration says how text is split.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseVocabAndMerges(std::string_view vocab_json, std::string_view merges,
                                                                const TokenizerCompanions& beside);

@@ -135,6 +135,32 @@ TEST_F(CompanionsTest, ACorruptCompanionIsDataLossWithItsName) {
   ExpectRefused("added_tokens.json", many.dump(), "added_tokens.json has 65537 entries, at most 65536");
 }
 
+// Two kinds of file have this name; a third is what is there where neither was fetched.
+TEST(TokenizerModelFile, ItsKindIsToldByItsContent) {
+  const testing::TempDir folder;
+  const auto load = [&](const std::string& bytes) {
+    folder.Write("tokenizer.model", bytes);
+    return LoadTokenizer(folder.path()).status();
+  };
+  const auto expect = [&](const std::string& bytes, absl::StatusCode code, const char* message) {
+    const absl::Status status = load(bytes);
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+  };
+  constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
+  expect("IQ== 0\nIg== 1\n", absl::StatusCode::kUnimplemented, "a tiktoken list of 2 ranks");
+  expect("IQ== 0\nIg== 2\n", kDataLoss, "tokenizer.model: 2 ranks up to 2, expected each once");
+  expect("IQ== 0\nIg== 0\n", kDataLoss, "line 2: rank 0 is there twice");
+  expect("IQ== 0\nIQ== 1\n", kDataLoss, "line 2: tokens 0 and 1 have the same text");
+  expect("IQ== 0\n%% 1\n", kDataLoss, "line 2: '%% 1', expected a base64 text and its rank");
+  expect("IQ== 0\nIg== x\n", kDataLoss, "line 2: the rank is 'x'");
+  expect("IQ== 0\nIg== 99999999999\n", kDataLoss, "line 2: the rank is '99999999999'");
+  expect("IQ== 0\n 1\n", kDataLoss, "line 2: 0 bytes");
+  expect("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", kDataLoss, "a pointer of git LFS");
+  expect("<!doctype html>", kDataLoss, "begins with '<!doctype html>': neither a SentencePiece model nor a tiktoken");
+  expect(std::string("\x0a\xff\xff\xff", 4), kDataLoss, "tokenizer.model: byte");
+}
+
 class VocabAndMergesTest : public ::testing::Test {
  protected:
   VocabAndMergesTest() {

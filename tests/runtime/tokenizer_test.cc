@@ -11,12 +11,14 @@
 #include <string>
 #include <vector>
 
+#include <absl/strings/escaping.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "runtime/json.h"
 #include "runtime/split_pattern.h"
 #include "runtime/stream_decoder.h"
+#include "runtime/utf8.h"
 #include "tests/testing/sentencepiece_writer.h"
 #include "tests/testing/test_paths.h"
 
@@ -125,6 +127,15 @@ Json SmallJson() {
   return json;
 }
 
+// As Hugging Face `tokenizers` does; a warning names the bytes.
+TEST(Tokenizer, TextThatAByteLevelVocabularyLacksBecomesUnkOrIsDropped) {
+  Json json = SmallJson();
+  EXPECT_EQ(Encode(**ParseTokenizerJson(json.dump(), {}), {{"a\u00e9b", false}}), std::vector<int32_t>{94});
+  json["model"]["unk_token"] = "!";
+  EXPECT_EQ(Encode(**ParseTokenizerJson(json.dump(), {}), {{"a\u00e9b", false}}),
+            (std::vector<int32_t>{'a' - 0x21, 0, 0, 'b' - 0x21}));
+}
+
 GgufVocab SmallGguf() {
   GgufVocab vocab;
   vocab.model = "gpt2";
@@ -135,6 +146,42 @@ GgufVocab SmallGguf() {
   vocab.bos_id = 0;
   vocab.add_bos = true;
   return vocab;
+}
+
+// Every step of every section, over texts of every script; the model's ids show where pieces end.
+TEST(Tokenizer, EverySectionOfTokenizerJsonEqualsTheOracle) {
+  const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/features.json"));
+  ASSERT_EQ(golden["tokenizers"].size(), 79u);
+  for (const Json& one : golden["tokenizers"]) {
+    Json json = golden["base"];
+    json.update(one["sections"]);
+    const auto tokenizer = ParseTokenizerJson(json.dump(), {});
+    ASSERT_TRUE(tokenizer.ok()) << one["name"] << ": " << tokenizer.status();
+    for (size_t i = 0; i < golden["texts"].size(); ++i) {
+      const std::string text = golden["texts"][i];
+      std::vector<int32_t> ids((*tokenizer)->prefix_ids().begin(), (*tokenizer)->prefix_ids().end());
+      const std::vector<int32_t> own = Encode(**tokenizer, {{text, true}});
+      ids.insert(ids.end(), own.begin(), own.end());
+      ids.insert(ids.end(), (*tokenizer)->suffix_ids().begin(), (*tokenizer)->suffix_ids().end());
+      EXPECT_EQ(ids, one["ids"][i].get<std::vector<int32_t>>()) << one["name"] << ": " << golden["texts"][i];
+    }
+  }
+}
+
+// Models of SentencePiece with every setting of its normalizer, against SentencePiece.
+TEST(Tokenizer, SentencePieceModelsEqualSentencePiece) {
+  const Json golden = ReadJson(SourcePath("tests/goldens/tokenizer/sentencepiece.json"));
+  ASSERT_EQ(golden.size(), 6u);
+  for (const Json& one : golden) {
+    std::string model;
+    ASSERT_TRUE(absl::Base64Unescape(one["model"].get<std::string>(), &model));
+    const auto tokenizer = ParseSentencePieceModel(model, {});
+    ASSERT_TRUE(tokenizer.ok()) << one["name"] << ": " << tokenizer.status();
+    for (const Json& c : one["cases"]) {
+      EXPECT_EQ(Encode(**tokenizer, {{c["text"], false}}), c["ids"].get<std::vector<int32_t>>())
+          << one["name"] << ": " << c["text"];
+    }
+  }
 }
 
 TEST(Tokenizer, SpecialTokensAreFoundWithinOneTrustedStretchOnly) {
@@ -187,6 +234,38 @@ TEST(Tokenizer, OffsetsAreThoseOfTheFirstByte) {
   EXPECT_EQ(offsets, (std::vector<uint32_t>{0, 1, 2, 4, 7}));
 }
 
+TEST(Tokenizer, OffsetsAreThoseOfTheTextBeforeItWasNormalized) {
+  Json json = SmallJson();
+  json["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers",
+                         {{{"type", "NFKC"}},
+                          {{"type", "Lowercase"}},
+                          {{"type", "Replace"}, {"pattern", {{"Regex", "x+"}}}, {"content", "yz"}},
+                          {{"type", "Strip"}}}}};
+  json["pre_tokenizer"] = {{"type", "Sequence"},
+                           {"pretokenizers",
+                            {{{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", false}},
+                             {{"type", "Split"}, {"pattern", {{"Regex", "y"}}}, {"behavior", "Isolated"}}}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), {});
+  std::vector<int32_t> ids;
+  std::vector<uint32_t> offsets;
+  const std::string text = " \uff21Bxxc";  // a full-width A has three bytes
+  ASSERT_TRUE(tokenizer->Encode(TextPieces{{text, false}}, ids, &offsets).ok());
+  EXPECT_EQ(ids, (std::vector<int32_t>{95, 94, 'y' - 0x21, 'z' - 0x21, 'c' - 0x21}));
+  EXPECT_EQ(offsets, (std::vector<uint32_t>{1, 1, 5, 5, 7}));
+}
+
+TEST(Tokenizer, ATextThatItsNormalizerGrowsTooMuchIsResourceExhausted) {
+  Json json = SmallJson();
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "a"}}}, {"content", std::string(100, 'b')}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), {});
+  std::vector<int32_t> ids;
+  EXPECT_TRUE(tokenizer->Encode(TextPieces{{"a a a", false}}, ids).ok());
+  const absl::Status status = tokenizer->Encode(TextPieces{{std::string(1000, 'a'), false}}, ids);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("more than 17024 bytes of a text, 16 times its own"));
+}
+
 TEST(Tokenizer, TextThatIsNoUtf8IsInvalidArgumentWithTheByte) {
   const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {});
   std::vector<int32_t> ids = {7};
@@ -222,6 +301,10 @@ TEST(Tokenizer, APatternWhoseMatchesAddUpIsResourceExhausted) {
   const std::string run(1 << 20, 'x');
   std::vector<ByteRange> pieces;
   for (const auto& [regex, text] : std::vector<std::pair<std::string, std::string>>{{"(x+x+)+y|.", groups},
+                                                                                    {"(?:(?=x*+)x)+y|.", run},
+                                                                                    {"(?:x?){30}y|.", run},
+                                                                                    {"(?:(?:x*)*)*y|.", run},
+                                                                                    {"(?<=x)(?=x*$)y|.", run},
                                                                                     {"(x+x+)+y|.", run},
                                                                                     {".*?y|.", run},
                                                                                     {"x*y|.", run},
@@ -231,6 +314,47 @@ TEST(Tokenizer, APatternWhoseMatchesAddUpIsResourceExhausted) {
     const absl::Status status = SplitBy(regex, text, pieces);
     EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << regex;
     EXPECT_THAT(std::string(status.message()), HasSubstr("takes more steps than a text of this length has")) << regex;
+  }
+}
+
+// What a matcher would do without counting, or what means another thing in Oniguruma, is refused where the pattern is
+// read.
+TEST(Tokenizer, APatternThatCannotBeBoundedIsRefusedWithItsPlace) {
+  for (const auto& [regex, message] :
+       std::vector<std::pair<const char*, const char*>>{{"(*SKIP)a", "'(*SKIP)a' at byte 0: a verb"},
+                                                        {"a(*COMMIT)", "'(*COMMIT)' at byte 1: a verb"},
+                                                        {"(*LIMIT_MATCH=9999999)a", "a verb"},
+                                                        {"(*NO_JIT)a", "a verb"},
+                                                        {"a(?C1)", "at byte 1: this kind of group"},
+                                                        {"(a)(?R)", "'(?R)' at byte 3: this kind of group"},
+                                                        {"(a)(?1)", "this kind of group"},
+                                                        {"(?<n>a)(?&n)", "this kind of group"},
+                                                        {"(?<n>a)(?P>n)", "this kind of group"},
+                                                        {"(?<n>a)\\g<n>", "this escape"},
+                                                        {"(a)\\1", "'\\1' at byte 3: a reference back"},
+                                                        {"(?<n>a)\\k<n>", "this escape"},
+                                                        {"a\\Kb", "'\\Kb' at byte 1: this escape"},
+                                                        {"\\Ga", "this escape"},
+                                                        {"(?~a)", "this kind of group"},
+                                                        {"(?(1)a|b)", "this kind of group"},
+                                                        {"a(?i)b", "flags within a group"},
+                                                        {"[a&&b]", "an intersection of classes"},
+                                                        {"[a[b]]", "a class within a class"},
+                                                        {"[\\W]", "a complement within a class"},
+                                                        {"[a", "a class without end"},
+                                                        {"(a", "parenthesis"},
+                                                        {"a)", "parenthesis"},
+                                                        {"a{70000}", "too big"},
+                                                        {"((a{1000}){1000}){1000}", "too large"},
+                                                        {"(?<=a+)b", "lookbehind"},
+                                                        {"\\xe9", "this escape"},
+                                                        {"\\p{Nope}", "unknown"},
+                                                        {"\\", "a backslash at the end"},
+                                                        {"a\xff", "\\xff"}}) {
+    const absl::Status status = SplitPattern::Compile({{"b"}, {regex}}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << regex;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message)) << regex;
+    EXPECT_FALSE(FindInvalidUtf8(std::string(status.message()))) << regex;
   }
 }
 
@@ -345,14 +469,47 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
        "lstrip is 1"},
       {"normalizer",
        [](Json& j) {
-         j["normalizer"] = {{"type", "NFKC"}};
+         j["normalizer"] = {{"type", "BertNormalizer"}};
        },
-       kUnimplemented, "normalizer: 'NFKC'"},
+       kUnimplemented, "normalizer: 'BertNormalizer' is not supported"},
       {"nested normalizer",
        [](Json& j) {
          j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "Sequence"}}}}};
        },
-       kUnimplemented, "normalizer: 'Sequence'"},
+       kDataLoss, "normalizer.normalizers[0]: no list 'normalizers'"},
+      {"nested deeper",
+       [](Json& j) {
+         Json step = {{"type", "NFC"}};
+         for (int i = 0; i < 20; ++i) step = {{"type", "Sequence"}, {"normalizers", Json::array({step})}};
+         j["normalizer"] = step;
+       },
+       kDataLoss, "a Sequence nested deeper than 8 levels"},
+      {"nested wide",
+       [](Json& j) {
+         const Json inner = {{"type", "Sequence"}, {"normalizers", std::vector<Json>(30, {{"type", "NFC"}})}};
+         j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {inner, inner}}};
+       },
+       kDataLoss, "normalizer.normalizers[1].normalizers[2]: more than 32 steps"},
+      {"charsmap that is no base64",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "%"}};
+       },
+       kDataLoss, "precompiled_charsmap is no base64"},
+      {"charsmap without a trie",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+       },
+       kDataLoss, "normalizer: precompiled character map: 3 bytes"},
+      {"charsmap whose trie is longer than it",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAA=="}};
+       },
+       kDataLoss, "a trie of 4 bytes in 0"},
+      {"regex of a normalizer",
+       [](Json& j) {
+         j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "(*SKIP)a"}}}, {"content", "x"}};
+       },
+       kUnimplemented, "normalizer: split pattern '(*SKIP)a': '(*SKIP)a' at byte 0: a verb is not supported"},
       {"long chain",
        [](Json& j) {
          j["normalizer"] = {{"type", "Sequence"},
@@ -367,14 +524,14 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
       {"replace bomb", [](Json& j) { j["normalizer"] = Replace("a", std::string(1000, 'x')); }, kDataLoss,
        "normalizer: the steps up to here grow a text 1000 times, at most 16"},
       {"chain of replaces", [](Json& j) { j["normalizer"] = Chain("normalizers", Replace("a", "aaaa"), 32); },
-       kDataLoss, "normalizer: the steps up to here grow a text 64 times"},
+       kDataLoss, "normalizer.normalizers[2]: the steps up to here grow a text 64 times"},
       {"chain of prepends",
        [](Json& j) {
          j["normalizer"] = Chain("normalizers", {{"type", "Prepend"}, {"prepend", "xxx"}}, 32);
        },
-       kDataLoss, "normalizer: the steps up to here grow a text 64 times"},
+       kDataLoss, "normalizer.normalizers[2]: the steps up to here grow a text 64 times"},
       {"chain of replaces in the decoder", [](Json& j) { j["decoder"] = Chain("decoders", Replace("a", "aaaa"), 32); },
-       kDataLoss, "decoder: the steps up to here grow a text 64 times"},
+       kDataLoss, "decoder.decoders[2]: the steps up to here grow a text 64 times"},
       {"tokens that stand for much",
        [](Json& j) {
          j.erase("pre_tokenizer");
@@ -543,8 +700,7 @@ TEST(Tokenizer, BadTokenizerModelGivesItsDocumentedError) {
       {good + SentencePiece(std::string(2000, 'b'), 0, 1), absl::StatusCode::kDataLoss},
       {good + ProtoBytes(2, ProtoNumber(41, 99)), absl::StatusCode::kDataLoss},     // bos_id
       {good + ProtoBytes(2, ProtoNumber(3, 1)), absl::StatusCode::kUnimplemented},  // unigram
-      {good + ProtoBytes(3, ProtoBytes(2, "map")), absl::StatusCode::kUnimplemented},
-      {good + ProtoBytes(3, ProtoNumber(4, 1)), absl::StatusCode::kUnimplemented},
+      {good + ProtoBytes(3, ProtoBytes(2, "map")), absl::StatusCode::kDataLoss},    // a character map of 3 bytes
   };
   for (const auto& [bytes, code] : files) {
     const absl::Status status = ParseSentencePieceModel(bytes, {}).status();
@@ -654,6 +810,34 @@ TEST(Tokenizer, InSomeGgufVocabulariesAnEndClosesAPartOnly) {
   EXPECT_EQ(ends({"<|end|>", "<|return|>", "<|call|>"}), (std::vector<int32_t>{9, 10}));
   EXPECT_EQ(ends({"<|end|>", "<|flush|>", "<|calls|>"}), (std::vector<int32_t>{9, 10}));
   EXPECT_EQ(ends({"</s>", "<|tool_response>"}), std::vector<int32_t>{9});
+}
+
+// Each name that the page lists compiles; some are told apart by what they make of one text.
+TEST(Tokenizer, EveryPreTokenizerOfAGgufThatTheDocsNameIsBuilt) {
+  std::ifstream file(SourcePath("docs/tokenizers.md"));
+  std::stringstream page;
+  page << file.rdbuf();
+  const std::string text = page.str();
+  const size_t begin = text.find("GGUF: `tokenizer.ggml.pre` of "), end = text.find("; absent is", begin);
+  ASSERT_NE(end, std::string::npos);
+  std::stringstream names(text.substr(begin + 30, end - begin - 30));
+  int count = 0;
+  for (std::string name; std::getline(names, name, '`') && std::getline(names, name, '`'); ++count) {
+    GgufVocab vocab = SmallGguf();
+    vocab.pre = name;
+    const auto tokenizer = MakeGgufTokenizer(vocab);
+    EXPECT_TRUE(tokenizer.ok()) << name << ": " << tokenizer.status();
+  }
+  EXPECT_GT(count, 40);
+  const auto ids = [](const char* pre, const char* of) {
+    GgufVocab vocab = SmallGguf();
+    vocab.pre = pre;
+    return Encode(**MakeGgufTokenizer(vocab), {{of, false}});
+  };
+  EXPECT_EQ(ids("tekken", "12"), (std::vector<int32_t>{4, 5})) << "single digits";
+  EXPECT_EQ(ids("gpt-4o", "12"), std::vector<int32_t>{6}) << "three digits";
+  EXPECT_EQ(ids("deepseek-v3", "ab12"), (std::vector<int32_t>{3, 6}));
+  EXPECT_EQ(ids("deepseek-coder", "12"), (std::vector<int32_t>{4, 5}));
 }
 
 TEST(Tokenizer, BadGgufVocabulariesGiveTheirDocumentedError) {

@@ -180,6 +180,46 @@ TEST(Llama3Tokenizer, GivesEveryVector) {
   EXPECT_FALSE(tokenizer->StripsLeadingSpace());
 }
 
+TEST(Llama3Tokenizer, TheTiktokenModelIsTheSameTokenizer) {
+  SKIP_WITHOUT(SharedPath("data/tokenizers/llama3"));
+  const auto json = Load("data/tokenizers/llama3");
+  const std::string model = ReadAll(SharedPath("data/tokenizers/llama3/tokenizer.model"));
+  ASSERT_TRUE(IsTiktokenModel(model));
+  const auto tiktoken = ParseTiktokenModel(model, {});
+  ASSERT_TRUE(json != nullptr && tiktoken.ok()) << tiktoken.status();
+  CheckVectors(**tiktoken, SharedPath("data/tokenizers/llama3/vectors.jsonl"), 1464);
+  CheckLlamaCppVectors(**tiktoken, SharedPath("data/tokenizers/llama3/llamacpp"));
+  ASSERT_EQ((*tiktoken)->vocab_size(), json->vocab_size());
+  for (int32_t id = 0; id < json->vocab_size(); ++id) {
+    ASSERT_EQ((*tiktoken)->TokenBytes(id), json->TokenBytes(id)) << id;
+    ASSERT_EQ((*tiktoken)->IsSpecial(id), json->IsSpecial(id)) << id;
+  }
+  const std::string text = ReadAll(SharedPath("data/corpora/wikitext-2-raw-test.txt"));
+  EXPECT_EQ(Encode(**tiktoken, text, true), Encode(*json, text, true));
+  ASSERT_EQ((*tiktoken)->prefix_ids().size(), 1u);
+  EXPECT_EQ((*tiktoken)->prefix_ids()[0], 128000);
+  EXPECT_EQ((*tiktoken)->eos_id(), 128001);
+  EXPECT_EQ(std::vector<int32_t>((*tiktoken)->end_ids().begin(), (*tiktoken)->end_ids().end()),
+            (std::vector<int32_t>{128009, 128001}));
+}
+
+// Later releases keep the list and give other names to some of the reserved tokens.
+TEST(Llama3Tokenizer, TheTiktokenModelTakesTheNamesOfItsConfig) {
+  SKIP_WITHOUT(SharedPath("data/tokenizers/llama3"));
+  const std::string model = ReadAll(SharedPath("data/tokenizers/llama3/tokenizer.model"));
+  const auto tiktoken = ParseTiktokenModel(model, {.config = R"({"eos_token": "<|eot_id|>", "added_tokens_decoder": {
+                  "128000": {"content": "<|begin_of_text|>", "special": true},
+                  "128008": {"content": "<|eom_id|>", "special": true},
+                  "128009": {"content": "<|eot_id|>", "special": true}}})"});
+  ASSERT_TRUE(tiktoken.ok()) << tiktoken.status();
+  EXPECT_EQ((*tiktoken)->TokenBytes(128008), "<|eom_id|>");
+  EXPECT_EQ((*tiktoken)->eos_id(), 128009);
+  EXPECT_EQ((*tiktoken)->vocab_size(), 128010);
+  const auto bad =
+      ParseTiktokenModel(model, {.config = R"({"added_tokens_decoder": {"5": {"content": "<x>", "special": true}}})"});
+  EXPECT_EQ(bad.status().code(), absl::StatusCode::kDataLoss) << bad.status();
+}
+
 TEST(Llama3Tokenizer, ChatsAreWhatMetasOwnTestsAssert) {
   SKIP_WITHOUT(SharedPath("data/tokenizers/llama3"));
   const auto tokenizer = Load("data/tokenizers/llama3");

@@ -85,8 +85,8 @@ const Damage kDamages[] = {
      [](std::string w) { return Replaced(w, "\"intermediate_size\": 64", "\"intermediate_size\": 96"); }, "expected"},
     {"safetensors-corrupted-config", "config.json", [](std::string w) { return w.substr(0, w.size() / 2); },
      "config.json"},
-    {"safetensors-doubled-token-id", "tokenizer.json", [](std::string w) { return Replaced(w, "\"d\":3", "\"d\":2"); },
-     "2"},
+    {"safetensors-negative-token", "tokenizer.json", [](std::string w) { return Replaced(w, "\"d\":3", "\"d\":-9"); },
+     "token 'd' with id -9"},
 };
 
 std::shared_ptr<grpc::Channel> Connect(Daemon& daemon) {

@@ -2,14 +2,19 @@
 """Writes tests/goldens/tokenizer/: what Hugging Face `tokenizers` makes of random text, of prompts that hold the text of
 special tokens, and of small tokenizers that use every option built here.
 
-  pip install tokenizers==0.23.3
+  pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
   tools/oracle/make_tokenizer_goldens.py SHARED_DIR tests/goldens/tokenizer
 """
+import base64
+import io
 import json
 import pathlib
 import random
 import sys
+import tempfile
 
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 ALPHABETS = [
@@ -142,6 +147,142 @@ def small_tokenizers():
                 yield f"metaspace_{scheme}_{do_split}_{name}", whole(m, tokens, None, meta, meta), texts
 
 
+NASTY_TEXTS = [
+    "", " ", "   ", "a", " a", "a ", "  ab  cd ", "ab-ab--ab.", "a.b,c;d!e?", "it's  A'B'c", "12 345,67 \u00bd\u2167\u0663", "a\n\n b\r\n\tc",
+    "AbC\u0130\u00c9\u03a3\u1e9e\ua64a", "e\u0301\u0327\u00e9 \u1e69 s\u0323\u0307 \u212b\u2126", "\ufb01\ufdfa\u3392\uff21\u2460\u00a0\u3000x",
+    "\uac00\u1100\u1161\u11a8 \u6f22\u5b57\u304b\u3099\uff76\uff9e", "\U0001f469\u200d\U0001f680\U0001f1e9\U0001f1ea\U0001f44d\U0001f3fd", "\u0928\u093f \u0627\u064e \u0e01\u0e33",
+    "\x00\x01\x07\x0b\x1f\x7f\x85\u200b\u2028\ufeff\ufffd", "if (a == b) { return c[1] + 2; }  // A", "<m>ab<n> AB <m> a", "\u2581a\u2581 b", "a_b$c+d^e`f|g~h", "\u00bf\u00ab\u2026\u2014\u20ac\u00a9",
+    "aaaaaaaaaaaaaaaaaaaa" * 3, "1" * 17, "." * 9, "\u0300\u0301\u20dd a\u20dd \u24d0\u24b6", "x\u180ey\u200cz\u203f", "\u05d0\u05b8-\u0660\u0661", "a\u0301" * 9,
+]
+
+
+def features(charsmap):
+    """One byte-level model whose merges join every two of some characters, so that the ids show each border; and sections
+    of tokenizer.json to put around it."""
+    symbols = ["a", "b", "c", "A", "B", "1", "2", "-", ".", "'", "\u0120", "\u010a"]
+    merges = [[x, y] for x in symbols for y in symbols]
+    model = bpe(merges, BYTES)
+    n = len(model["vocab"])
+    tokens = [added(n, "<m>"), added(n + 1, "<n>", special=False, normalized=True)]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    gpt2 = {**level, "use_regex": True}
+    decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+    def sequence(*steps):
+        return {"type": "Sequence", "pretokenizers": list(steps)}
+
+    def split(regex, behavior="Isolated", invert=False):
+        return {"type": "Split", "pattern": {"Regex": regex}, "behavior": behavior, "invert": invert}
+
+    def replace(pattern, content):
+        return {"type": "Replace", "pattern": pattern, "content": content}
+
+    normalizers = {name: {"type": name} for name in ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt"]}
+    for left in [True, False]:
+        for right in [True, False]:
+            normalizers[f"Strip_{left}_{right}"] = {"type": "Strip", "strip_left": left, "strip_right": right}
+    normalizers["replace_string"] = replace({"String": "a"}, "bc")
+    normalizers["replace_regex"] = replace({"Regex": "[a-b]+|\\d"}, "-")
+    normalizers["replace_runs"] = replace({"Regex": " {2,}"}, " ")
+    normalizers["replace_ends"] = replace({"Regex": "\\A +| +\\z"}, "")
+    normalizers["Precompiled"] = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    normalizers["nested"] = {"type": "Sequence", "normalizers": [
+        {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]},
+        {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}]},
+        {"type": "Prepend", "prepend": "c"}]}
+    for name, normalizer in normalizers.items():
+        yield "normalizer_" + name, {"normalizer": normalizer, "pre_tokenizer": level}
+
+    pre = {"prefix_space": {**gpt2, "add_prefix_space": True}, "prefix_space_plain": {**level, "add_prefix_space": True}}
+    for behavior in ["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]:
+        pre["punctuation_" + behavior] = sequence({"type": "Punctuation", "behavior": behavior}, level)
+        pre["split_" + behavior] = sequence(split("[ab]", behavior), level)
+        pre["split_invert_" + behavior] = sequence(split("[ab]", behavior, True), level)
+    for name in ["Whitespace", "WhitespaceSplit", "BertPreTokenizer"]:
+        pre[name] = sequence({"type": name}, level)
+    pre["delimiter"] = sequence({"type": "CharDelimiterSplit", "delimiter": "-"}, level)
+    pre["fixed_length"] = sequence({"type": "FixedLength", "length": 3}, level)
+    pre["literal"] = sequence({"type": "Split", "pattern": {"String": "."}, "behavior": "Isolated", "invert": False}, level)
+    pre["falcon"] = sequence({"type": "Punctuation", "behavior": "Contiguous"}, gpt2,
+                             {"type": "Digits", "individual_digits": False}, split("[0-9][0-9][0-9]"))
+    pre["after_byte_level"] = sequence(level, split("\u0120[a-c]"), {"type": "Punctuation", "behavior": "Isolated"})
+    pre["deep"] = sequence(sequence(sequence({"type": "Digits", "individual_digits": True}), split("\\s+", "Removed")),
+                           sequence({"type": "Punctuation", "behavior": "Isolated"}, level))
+    pre["prefix_each_piece"] = sequence(split("-", "Removed"), {**gpt2, "add_prefix_space": True})
+    pre["metaspace"] = sequence(split("-", "Isolated"), {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first",
+                                                         "split": True}, level)
+    pre["metaspace_always"] = sequence({"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": False},
+                                       {"type": "Metaspace", "replacement": "a", "prepend_scheme": "never", "split": True}, level)
+    for name, regex in {
+        "word": "\\w+", "not_word": "\\W+", "border": "\\b", "hex": "\\h+", "not_hex": "[^\\h]+", "digit": "\\d+", "not_digit": "\\D+",
+        "space": "\\s", "line_ends": "^a|b$|^", "dot": "a.", "dot_all": "(?m:a.)", "caseless": "(?i)ab|c", "interval": "a{2}|1{1,3}+",
+        "least": "1{,2}", "property": "\\p{^L}+", "category": "\\p{Letter}\\p{Mark}*", "han": "\\p{Han}+|\\p{Greek}", "posix": "[[:alpha:]]+|[[:punct:]]",
+        "code": "\\u0061|\\x62|\\x{63}", "possessive": "a++|[^a]?+b", "atomic": "(?>a+)b|(?<name>c)", "behind": "(?<=a)b|(?<!a)c", "vertical": "\\v|\\e|\\a",
+        "quoted": "\\Qa\\E|\\Z", "grapheme": "\\X", "comment": "a(?#x)b", "classes": "[]a]+|[a\\-b]|[\\]]", "o200k":
+            "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}"
+            "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    }.items():
+        pre["regex_" + name] = sequence(split(regex), level)
+    for name, pre_tokenizer in pre.items():
+        yield "pre_" + name, {"pre_tokenizer": pre_tokenizer}
+
+    ids = {"cls": ["<m>", n], "sep": ["<n>", n + 1]}
+    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<m>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {"<m>": {"id": "<m>", "ids": [n], "tokens": ["<m>"]}}}
+    post = {"bert": {"type": "BertProcessing", **ids}, "roberta": {"type": "RobertaProcessing", **ids, "trim_offsets": True, "add_prefix_space": True},
+            "template": template, "byte_level": decoder,
+            "nested": {"type": "Sequence", "processors": [decoder, {"type": "Sequence", "processors": [template]}]}}
+    for name, post_processor in post.items():
+        yield "post_" + name, {"pre_tokenizer": gpt2, "post_processor": post_processor}
+    return {"model": model, "added_tokens": tokens, "decoder": decoder}
+
+
+def write_features(write, charsmap):
+    generator = features(charsmap)
+    entries = []
+    while True:
+        try:
+            entries.append(next(generator))
+        except StopIteration as end:
+            base = end.value
+            break
+    out = []
+    for name, sections in entries:
+        whole_json = {**whole(base["model"], base["added_tokens"], decoder=base["decoder"]), **sections}
+        tokenizer = Tokenizer.from_str(json.dumps(whole_json))
+        out.append({"name": name, "sections": sections, "ids": [tokenizer.encode(t).ids for t in NASTY_TEXTS]})
+    write("features.json", {"base": base, "texts": NASTY_TEXTS, "tokenizers": out})
+
+
+def sentencepiece_models(shared):
+    """Models with every setting of the normalizer, and what SentencePiece itself makes of text. The map of characters is a
+    small one: those that it ships have 0.2 MB."""
+    rules = ["41\t61", "42\t62", "E9\t65 301", "65 301\t65", "FB01\t66 69", "3000\t20", "9\t20", "2460\t28 31 29", "200B\t"]
+    corpus = (shared / "data/corpora/tinystories_sample.txt").read_text()[:60000].splitlines()
+    settings = {
+        "plain": {"normalization_rule_name": "identity", "remove_extra_whitespaces": False},
+        "spaces": {"normalization_rule_name": "identity", "remove_extra_whitespaces": True},
+        "map": {"normalization_rule_tsv": "rules", "remove_extra_whitespaces": False},
+        "map_spaces": {"normalization_rule_tsv": "rules", "remove_extra_whitespaces": True},
+        "map_spaces_no_prefix": {"normalization_rule_tsv": "rules", "remove_extra_whitespaces": True, "add_dummy_prefix": False},
+        "no_fallback": {"normalization_rule_tsv": "rules", "remove_extra_whitespaces": True, "byte_fallback": False},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / "rules").write_text("\n".join(rules) + "\n")
+        for name, setting in settings.items():
+            if "normalization_rule_tsv" in setting:
+                setting = {**setting, "normalization_rule_tsv": f"{folder}/rules"}
+            model = io.BytesIO()
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(corpus), model_writer=model, model_type="bpe", character_coverage=1.0, minloglevel=2, num_threads=1,
+                **{"byte_fallback": True, "vocab_size": 420, **setting})
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+            texts = [t for t in NASTY_TEXTS if not {"\x00", "\u2581", "<"} & set(t)]
+            yield {"name": name, "model": base64.b64encode(model.getvalue()).decode(),
+                   "cases": [{"text": t, "ids": processor.encode(t)} for t in texts]}
+
+
 def main():
     shared, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     llama3 = Tokenizer.from_file(str(shared / "data/tokenizers/llama3/tokenizer.json"))
@@ -161,6 +302,11 @@ def main():
             cases.append({"text": text, "ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False)})
         small.append({"name": name, "tokenizer": tokenizer_json, "cases": cases})
     write("small.json", small)
+    models = list(sentencepiece_models(shared))
+    write("sentencepiece.json", models)
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(base64.b64decode(models[2]["model"]))
+    write_features(write, base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode())
 
 
 if __name__ == "__main__":
