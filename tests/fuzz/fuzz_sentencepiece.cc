@@ -1,4 +1,4 @@
-// Any bytes as a SentencePiece tokenizer.model: parsing gives a tokenizer that works, or a Status.
+// Any bytes as a tokenizer.model, of SentencePiece and of tiktoken: parsing gives a tokenizer that works, or a Status.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -8,7 +8,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace quantd;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  const auto tokenizer = ParseSentencePieceModel(bytes, {});
+  const auto tokenizer = IsTiktokenModel(bytes) ? ParseTiktokenModel(bytes, {}) : ParseSentencePieceModel(bytes, {});
   QD_CHECK(!absl::IsInternal(tokenizer.status()));
   if (tokenizer.ok()) ProbeTokenizer(**tokenizer);
   return 0;
