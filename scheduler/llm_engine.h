@@ -5,9 +5,9 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/status/status.h>
 
 #include "runtime/llm_runner.h"
@@ -77,7 +77,8 @@ class LlmEngine final : public Engine {
   const std::shared_ptr<LlmPort> port_;
   const std::unique_ptr<StepRunner> runner_;
   LlmScheduler scheduler_;
-  absl::flat_hash_map<SequenceId, std::unique_ptr<Request>> requests_;
+  // std: abseil's tables are broken by an allocation that fails while they grow.
+  std::unordered_map<SequenceId, std::unique_ptr<Request>> requests_;
   std::vector<Farewell> farewells_;
   QueueEstimate queue_estimate_;
 

@@ -28,11 +28,10 @@
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "base/clock.h"
 #include "kernels/ragged_batch.h"
@@ -218,7 +217,7 @@ class LlmScheduler {
 
   SchedulerOptions options_;
   BlockManager blocks_;
-  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+  std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::array<std::set<QueueKey>, kNumPriorities> queues_;  // by priority; within one, whoever is older has aged more
   std::vector<Sequence*> running_;  // hold blocks, reader ready; may exceed max_sequences when readers come back
   std::vector<Sequence*> paused_;   // reader full, longest first; with blocks or, once preempted, without

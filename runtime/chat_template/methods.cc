@@ -1,7 +1,7 @@
 // Methods of Python's str, list, tuple and dict, and of a loop.
 #include <algorithm>
 
-#include <absl/container/flat_hash_set.h>
+#include <unordered_set>
 
 #include "base/strings.h"
 #include "runtime/chat_template/builtins.h"
@@ -26,7 +26,7 @@ size_t LastCharacter(std::string_view s, size_t begin, size_t end) {
 
 Text Strip(Run& run, const Text& text, const Text* chars, bool left, bool right) {
   if (chars != nullptr && !run.ChargeMap(chars->size())) return {};
-  absl::flat_hash_set<char32_t> set;  // a byte that is no UTF-8 stands beyond all code points
+  std::unordered_set<char32_t> set;  // a byte that is no UTF-8 stands beyond all code points
   auto member = [](const CodePoint& p) { return p.valid ? p.value : p.value | 0x8000'0000; };
   for (size_t i = 0; chars != nullptr && i < chars->size();) {
     CodePoint p = DecodeAt(chars->view(), i);

@@ -4,11 +4,10 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "runtime/chat_template/text.h"
 
@@ -86,8 +85,8 @@ struct Sequence {
 };
 
 struct Dict {
-  std::vector<std::pair<Value, Value>> entries;    // in order of insertion
-  absl::flat_hash_map<std::string, size_t> index;  // canonical key → entry
+  std::vector<std::pair<Value, Value>> entries;   // in order of insertion
+  std::unordered_map<std::string, size_t> index;  // canonical key → entry
   int depth = 1;
 
   const Value* Find(Run& run, const Value& key) const;

@@ -92,9 +92,5 @@ TEST(EngineAllocationFailureTest, WhereRequestsArrive) {
   ExpectTheEngineGoesOn([](Engine&) {}, [](Engine& e) { e.Deliver(); });
 }
 
-TEST(EngineAllocationFailureTest, WhereTheirStepsRun) {
-  ExpectTheEngineGoesOn([](Engine& e) { e.Deliver(); }, [](Engine& e) { e.Run(100); });
-}
-
 }  // namespace
 }  // namespace quantd

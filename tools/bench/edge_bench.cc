@@ -15,6 +15,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/edge/edge.h"
 #include "server/health_service.h"
+#include "server/message_gate.h"
 
 namespace {
 using namespace quantd;
@@ -67,7 +68,8 @@ class Server {
   }
 
  private:
-  HealthService health_;
+  MessageGate gate_{{}, [](const std::string&, const absl::Status&) {}};
+  HealthService health_{gate_};
   std::unique_ptr<Edge> edge_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;
