@@ -589,6 +589,15 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
   }
 }
 
+// Readers differ in which of two keys counts: a second "model" emptied the vocabulary.
+TEST(Tokenizer, AKeyThatIsThereTwiceIsDataLoss) {
+  std::string text = SmallJson().dump();
+  text.insert(1, R"("model": {"type": "BPE", "vocab": {}, "merges": []}, )");
+  const absl::Status status = ParseTokenizerJson(text, {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("key \"model\" is there twice"));
+}
+
 TEST(Tokenizer, ATruncatedTokenizerJsonIsDataLossAtEveryLength) {
   const std::string text = SmallJson().dump();
   for (size_t size = 0; size < text.size(); size += 7) {
