@@ -23,13 +23,17 @@ absl::StatusOr<EncodedPrompt> EncodeText(const TextCodec& codec, const v1::Token
   options.stop = stop;
   options.parse_special = request.parse_special();
   if (request.has_add_special_tokens()) options.add_special_tokens = request.add_special_tokens();
-  return codec.EncodeText(request.text(), options);
+  absl::StatusOr<EncodedPrompt> encoded = codec.EncodeText(request.text(), options);
+  if (!encoded.ok()) return AtInput(encoded.status(), "text");
+  return encoded;
 }
 
 absl::StatusOr<EncodedPrompt> EncodeChat(const TextCodec& codec, const v1::Chat& chat, const Stop& stop) {
   QD_ASSIGN_OR_RETURN(ChatTemplateInput input, ParseChat(chat, "chat"));
   input.stop = stop;
-  return codec.EncodeChat(std::move(input));
+  absl::StatusOr<EncodedPrompt> encoded = codec.EncodeChat(std::move(input));
+  if (!encoded.ok()) return AtInput(encoded.status(), "chat");
+  return encoded;
 }
 
 }  // namespace
@@ -46,14 +50,13 @@ absl::Status Tokenize(const LlmHandle& model, const v1::TokenizeRequest& request
   if (bytes > kMaxTokenizeBytes) {
     return Invalid(field, absl::StrCat("has ", bytes, " bytes, expected at most ", kMaxTokenizeBytes));
   }
-  absl::StatusOr<EncodedPrompt> encoded =
-      request.has_chat() ? EncodeChat(model.codec(), request.chat(), stop) : EncodeText(model.codec(), request, stop);
-  if (!encoded.ok()) return AtInput(encoded.status(), field);
-  response.mutable_ids()->Add(encoded->ids.begin(), encoded->ids.end());
+  QD_ASSIGN_OR_RETURN(EncodedPrompt encoded, request.has_chat() ? EncodeChat(model.codec(), request.chat(), stop)
+                                                                : EncodeText(model.codec(), request, stop));
+  response.mutable_ids()->Add(encoded.ids.begin(), encoded.ids.end());
   if (!request.has_byte_offsets() || request.byte_offsets()) {
-    response.mutable_byte_offsets()->Add(encoded->byte_offsets.begin(), encoded->byte_offsets.end());
+    response.mutable_byte_offsets()->Add(encoded.byte_offsets.begin(), encoded.byte_offsets.end());
   }
-  if (!request.has_rendered() || request.rendered()) response.set_rendered(std::move(encoded->rendered));
+  if (!request.has_rendered() || request.rendered()) response.set_rendered(std::move(encoded.rendered));
   response.set_max_context(static_cast<uint32_t>(model.limits().max_sequence_tokens()));
   return CheckAnswerSize(response, "byte_offsets: false and rendered: false leave those out");
 }

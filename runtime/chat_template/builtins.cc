@@ -291,6 +291,7 @@ Value GetSlice(Run& run, const Value& value, const Value& start, const Value& st
   if (t && by == 1) {
     return from < to ? MakeText(t->Sub(at[static_cast<size_t>(from)], at[static_cast<size_t>(to)])) : MakeText({});
   }
+  if (t && !run.ChargeMap(t->size())) return {};
   Text text;
   std::vector<Value> items;
   for (Int i = from; by > 0 ? i < to : i > to; i += by) {

@@ -45,6 +45,26 @@ TEST(TokenizeTest, BoundsItsText) {
   EXPECT_EQ(GetField(status), "input");
 }
 
+TEST(TokenizeTest, AChatIsRefusedAtThePathOfItsField) {
+  v1::TokenizeRequest request;
+  v1::TokenizeResponse response;
+  request.mutable_chat()->add_messages();
+  EXPECT_EQ(GetField(Tokenize(Model(), request, response)), "chat.messages[0].role");
+  request.mutable_chat()->mutable_messages(0)->set_role("user");
+  (*request.mutable_chat()->mutable_template_args()->mutable_fields())["a"];
+  EXPECT_EQ(GetField(Tokenize(Model(), request, response)), "chat.template_args.a");
+  request.mutable_chat()->clear_template_args();
+  request.mutable_chat()->add_tools()->set_name("f");
+  EXPECT_EQ(GetField(Tokenize(testing::FakeHandle("m"), request, response)), "chat.tools");
+}
+
+TEST(TokenizeTest, AStoppedRequestIsCancelled) {
+  v1::TokenizeRequest request;
+  v1::TokenizeResponse response;
+  request.set_text(std::string(kMaxTokenizeBytes, 'a') + "");
+  EXPECT_EQ(Tokenize(Model(), request, response, [] { return true; }).code(), absl::StatusCode::kCancelled);
+}
+
 TEST(TokenizeTest, OffsetsAndTextCanBeLeftOut) {
   v1::TokenizeRequest request;
   request.set_text("aaa");
