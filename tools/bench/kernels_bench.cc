@@ -41,8 +41,9 @@ Args Parse(int argc, char** argv) {
 class Memory {
  public:
   explicit Memory(Backend& backend) : backend_(backend) {}
-  Tensor New(DType dtype, Shape shape) {
-    buffers_.push_back(backend_.Allocate(shape.elements() * SizeOf(dtype), {}).value());
+  Tensor New(DType dtype, Shape shape, MemoryComponent component = MemoryComponent::kWorkspace) {
+    buffers_.push_back(
+        backend_.Allocate(shape.elements() * SizeOf(dtype), {.component = component, .model = 0}).value());
     std::memset(buffers_.back().data(), 0, static_cast<size_t>(buffers_.back().bytes()));
     return Tensor(buffers_.back().data(), dtype, shape);
   }
@@ -121,10 +122,11 @@ void BenchAttention(Backend& backend, const Args& args, const bench::Ceilings& c
   DType dtype = format == KvFormat::kBF16 ? DType::kBF16 : DType::kI8;
   Memory memory(backend);
   Shape cache{kBlocks, shape.kv_heads, kKvBlockTokens, shape.d}, strip{kBlocks, shape.kv_heads, kKvBlockTokens};
-  PagedKv kv{format, format, memory.New(dtype, cache), memory.New(dtype, cache), {}, {}};
+  constexpr MemoryComponent kCache = MemoryComponent::kKvCache;  // as the product's: on small pages
+  PagedKv kv{format, format, memory.New(dtype, cache, kCache), memory.New(dtype, cache, kCache), {}, {}};
   if (format == KvFormat::kInt8) {
-    kv.key_scales = memory.New(DType::kF32, strip);
-    kv.value_scales = memory.New(DType::kF32, strip);
+    kv.key_scales = memory.New(DType::kF32, strip, kCache);
+    kv.value_scales = memory.New(DType::kF32, strip, kCache);
   }
   Tensor positions = memory.New(DType::kI32, {kContext}), starts = memory.New(DType::kI32, {2});
   Tensor tables = memory.New(DType::kI32, {1, kBlocks});
