@@ -225,6 +225,11 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
              })},
             {"models", Sequence([&](const YAML::Node& node) { ApplyModel(node, options, errors); })}},
            errors);
+  if (options.edge.receive_budget < options.max_receive_bytes) {
+    errors.push_back(absl::StrCat("receive_budget is ", FormatBytes(options.edge.receive_budget),
+                                  ", less than one message (max_receive_bytes), ",
+                                  FormatBytes(options.max_receive_bytes)));
+  }
   return errors;
 }
 

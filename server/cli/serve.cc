@@ -34,11 +34,25 @@ struct ServeFlags {
   ModelFlags model;
   std::string config;
   std::optional<std::string> listen, metrics_listen, ready_file, drain_timeout, log_level;
+  std::optional<std::string> receive_budget, receive_timeout, handshake_timeout;
+  std::optional<int> max_connections, max_connections_per_peer;
   std::vector<std::string> model_roots;
   bool no_reflection = false;
 };
 
+absl::Status ApplyEdge(const ServeFlags& f, EdgeLimits& edge, int64_t max_receive_bytes) {
+  QD_RETURN_IF_ERROR(SetFrom(f.receive_budget, "--receive-budget", ParseBytes, edge.receive_budget));
+  QD_RETURN_IF_ERROR(SetFrom(f.receive_timeout, "--receive-timeout", ParseTimeout, edge.receive_timeout));
+  QD_RETURN_IF_ERROR(SetFrom(f.handshake_timeout, "--handshake-timeout", ParseTimeout, edge.handshake_timeout));
+  edge.max_connections = f.max_connections.value_or(edge.max_connections);
+  edge.max_connections_per_peer = f.max_connections_per_peer.value_or(edge.max_connections_per_peer);
+  if (edge.receive_budget >= max_receive_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--receive-budget: ", FormatBytes(edge.receive_budget),
+                                                 " is less than one message, ", FormatBytes(max_receive_bytes)));
+}
+
 absl::Status Apply(const ServeFlags& f, ServerOptions& options) {
+  QD_RETURN_IF_ERROR(ApplyEdge(f, options.edge, options.max_receive_bytes));
   QD_RETURN_IF_ERROR(SetFrom(f.listen, "--listen", ParseListenAddress, options.listen));
   QD_RETURN_IF_ERROR(SetFrom(f.metrics_listen, "--metrics-listen", ParseHostPort, options.metrics_listen));
   QD_RETURN_IF_ERROR(SetFrom(f.drain_timeout, "--drain-timeout", ParseDuration, options.drain_timeout));
@@ -253,6 +267,29 @@ void AddServe(CLI::App& app, int& exit_code) {
       ->type_name("FILE")
       ->group("Server");
   command->add_flag("--no-reflection", f->no_reflection, "No grpc.reflection")->group("Server");
+  command->add_option("--max-connections", f->max_connections, "Of all clients; default 4096")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N")
+      ->group("Server");
+  command
+      ->add_option("--max-connections-per-peer", f->max_connections_per_peer,
+                   "Of one address; default half of --max-connections")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N")
+      ->group("Server");
+  command
+      ->add_option("--receive-budget", f->receive_budget,
+                   "For requests that are not whole yet, together; default 128MiB")
+      ->type_name("BYTES")
+      ->group("Server");
+  command
+      ->add_option("--receive-timeout", f->receive_timeout,
+                   "For a request to become whole, and 1s for each 64KiB; default 30s")
+      ->type_name("TIME")
+      ->group("Server");
+  command->add_option("--handshake-timeout", f->handshake_timeout, "For the first bytes of a connection; default 10s")
+      ->type_name("TIME")
+      ->group("Server");
   command->add_option("--drain-timeout", f->drain_timeout, "For requests in flight after SIGTERM; default 30s")
       ->type_name("TIME")
       ->group("Server");

@@ -69,6 +69,8 @@ std::string_view MessageOf(StreamReset why) {
       return "the message of the request was not whole in time";
     case StreamReset::kLimit:
       return "too many calls are open";
+    case StreamReset::kHeaders:
+      return "the metadata of the call has more than 128 KiB";
   }
   return "";
 }
@@ -149,10 +151,18 @@ void Connection::OnClientReadable(std::span<uint8_t> scratch, TimePoint now) {
 // `bytes` are all that the guard has not let pass: those of in_, or others while in_ is empty.
 void Connection::Judge(std::span<const uint8_t> bytes, TimePoint now) {
   const bool are_in = bytes.data() == AsBytes(in_).data();
-  size_t good = 0;
+  size_t good = 0, sent = 0;
   Http2Guard::Step step;
   for (;;) {
     step = guard_.Next(bytes.subspan(good), now);
+    if (step.what == Http2Guard::Step::kDrop) {
+      ToServer(bytes.subspan(sent, good - sent));
+      good += step.bytes;
+      sent = good;
+      if (step.refused != 0) RefuseCall(step.refused);
+      if (step.window != 0) Inject(WindowUpdateFrame(step.window));
+      continue;
+    }
     if (step.what != Http2Guard::Step::kForward) break;
     good += step.bytes;
     if (step.opened != 0 && TooManyStreams()) refused_.push_back(step.opened);
@@ -163,20 +173,33 @@ void Connection::Judge(std::span<const uint8_t> bytes, TimePoint now) {
   }
   resume_at_ = step.what == Http2Guard::Step::kWait ? step.until : TimePoint();
   if (resume_at_ != TimePoint()) ++stats_.paced[static_cast<size_t>(step.pace)];
-  ToServer(bytes.first(good));
+  ToServer(bytes.subspan(sent, good - sent));
   if (are_in) {
     RemoveFront(in_, good);
   } else {
     in_.assign(AsText(bytes.subspan(good)));
   }
-  const bool partial = (step.what == Http2Guard::Step::kNeedMore && !in_.empty()) || guard_.in_header_block();
-  if (!partial || !frame_timed_ || (good > 0 && !guard_.in_header_block())) frame_since_ = now;
+  const bool partial = step.what == Http2Guard::Step::kNeedMore && !in_.empty();
+  if (!partial || !frame_timed_ || good > 0) frame_since_ = now;
   frame_timed_ = partial && state_ != State::kGreeting;
   if (state_ == State::kGreeting && guard_.greeted()) state_ = State::kGreeted;
   if (guard_.open_streams() > 0) idle_since_ = now;
   Account();
-  if (guard_.in_header_block()) return;
   for (uint32_t stream : std::exchange(refused_, {})) EndStream(stream, StreamReset::kLimit, now);
+  LeaveIfDone(now);
+}
+
+// One call of many, of which gRPC has not heard. The connection takes no more of them, which GOAWAY says: the client
+// opens another for those that it begins from now on.
+void Connection::RefuseCall(uint32_t stream) {
+  ++stats_.streams_reset[static_cast<size_t>(StreamReset::kHeaders)];
+  note_ = absl::StrCat("ended a call of ", DescribePeer(origin_.address), ": ", ToAbsl(Name(StreamReset::kHeaders)));
+  Inject(TrailersOnlyFrame(stream, kGrpcResourceExhausted, MessageOf(StreamReset::kHeaders)) +
+         RstStreamFrame(stream, kNoError) + GoAwayFrame(stream, kNoError, Name(Cut::kHeaderBlock)));
+}
+
+void Connection::LeaveIfDone(TimePoint now) {
+  if (state_ == State::kOpen && guard_.leaving() && guard_.open_streams() == 0 && inject_.empty()) ServerGone(now);
 }
 
 bool Connection::TooManyStreams() const {
@@ -195,7 +218,6 @@ void Connection::GiveServer(int server_fd, TimePoint now) {
   server_fd_ = server_fd;
   state_ = State::kOpen;
   OnServerWritable(now);
-  if (open() && up_.empty() && !in_.empty()) Judge(AsBytes(in_), now);
 }
 
 void Connection::ToServer(std::span<const uint8_t> bytes) {
@@ -214,7 +236,8 @@ void Connection::OnServerWritable(TimePoint now) {
   RemoveFront(up_, static_cast<size_t>(sent));
   if (!up_.empty()) return;
   frame_since_ = now;  // the client was not read meanwhile
-  if (client_done_) shutdown(server_fd_, SHUT_WR);
+  if (state_ == State::kOpen && resume_at_ == TimePoint() && !in_.empty()) Judge(AsBytes(in_), now);
+  if (client_done_ && server_fd_ >= 0 && up_.empty()) shutdown(server_fd_, SHUT_WR);
 }
 
 void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
@@ -228,6 +251,7 @@ void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
       if (frame.type == kHeaders || frame.type == kData) answered_at_ = now;
     });
     if (had_streams) idle_since_ = now;
+    server_spoke_ |= boundary > 0;
     if (!inject_.empty() && boundary > 0) {
       ToClient(bytes.substr(0, boundary));
       ToClient(std::exchange(inject_, {}));
@@ -237,7 +261,8 @@ void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
     }
     Account();
   }
-  if (r.end) ServerGone(now);
+  if (r.end) return ServerGone(now);
+  LeaveIfDone(now);
 }
 
 void Connection::ToClient(std::string_view bytes) {
@@ -280,7 +305,7 @@ void Connection::Linger(TimePoint now) {
 }
 
 void Connection::Inject(const std::string& frames) {
-  if (replies_.at_boundary()) {
+  if (server_spoke_ && replies_.at_boundary()) {
     ToClient(frames);
   } else {
     inject_.append(frames);
@@ -294,7 +319,7 @@ void Connection::CutOff(Cut cut, TimePoint now) {
   if (cut == Cut::kNotHttp2) {
     ToClient(AnswerToHttp1(in_));
   } else if (replies_.at_boundary()) {
-    const std::string settings = server_fd_ < 0 ? EmptySettingsFrame() : "";  // it begins what a server says
+    const std::string settings = server_spoke_ ? "" : EmptySettingsFrame();  // it begins what a server says
     ToClient(settings + GoAwayFrame(guard_.last_stream(), ErrorOf(cut), Name(cut)));
   }
   CloseServer();
@@ -324,8 +349,8 @@ void Connection::Tick(TimePoint now) {
       if (frame_timed_ && up_.empty() && now - frame_since_ >= limits_.handshake_timeout) {
         return CutOff(Cut::kFrameTimeout, now);
       }
-      if (guard_.in_header_block()) return;
       for (uint32_t stream : guard_.Late(now)) EndStream(stream, StreamReset::kReceiveTimeout, now);
+      LeaveIfDone(now);
       return;
     case State::kFlushing:
     case State::kLingering:
@@ -342,7 +367,9 @@ void Connection::CloseServer() {
   if (server_fd_ >= 0) close(std::exchange(server_fd_, -1));
 }
 
-void Connection::Account() { CountAs(static_cast<int64_t>(guard_.open_streams()), guard_.receiving_bytes()); }
+void Connection::Account() {
+  CountAs(static_cast<int64_t>(guard_.open_streams()), guard_.receiving_bytes() + pending_bytes());
+}
 
 void Connection::CountAs(int64_t streams, int64_t bytes) {
   const int64_t more = streams - std::exchange(counted_streams_, streams);

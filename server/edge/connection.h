@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -65,7 +66,7 @@ class Connection {
 
   // Ends it: GOAWAY where a frame may stand, then the client has kLinger to read it.
   void CutOff(Cut cut, TimePoint now);
-  // Ends one stream, on both sides. Not while a header block is on its way.
+  // Ends one stream, on both sides.
   void EndStream(uint32_t stream, StreamReset why, TimePoint now);
 
   bool dead() const { return state_ == State::kDead; }
@@ -83,6 +84,11 @@ class Connection {
   // When Resume is due; TimePoint() = it does not wait.
   TimePoint resume_at() const { return resume_at_; }
   const Http2Guard& guard() const { return guard_; }
+  // Of a header block that is not whole, beyond what is an ordinary one; they wait since frame_since().
+  int64_t pending_bytes() const {
+    return std::max<int64_t>(0, static_cast<int64_t>(guard_.block_bytes()) - Http2Guard::kFreeHeaderBytes);
+  }
+  TimePoint frame_since() const { return frame_since_; }
   const Origin& origin() const { return origin_; }
   Peer& peer() const { return peer_; }
   int client_fd() const { return client_fd_; }
@@ -104,6 +110,8 @@ class Connection {
   void ToServer(std::span<const uint8_t> bytes);
   void ToClient(std::string_view bytes);
   void Inject(const std::string& frames);  // to the client, at the next place between two frames
+  void RefuseCall(uint32_t stream);
+  void LeaveIfDone(TimePoint now);
   void ServerGone(TimePoint now);
   void Linger(TimePoint now);
   void CloseServer();
@@ -119,17 +127,18 @@ class Connection {
   ReplyFrames replies_;
   int client_fd_, server_fd_ = -1;
   State state_ = State::kGreeting;
-  std::string in_;            // of the client, not let pass yet
-  std::string up_;            // for gRPC, which has no room for it yet
-  std::string down_;          // for the client, likewise
-  std::string inject_;        // frames of ours for the client, until a place between two of gRPC's
-  bool client_done_ = false;  // it sends no more
-  bool frame_timed_ = false;  // a part of a frame or of a header block is there, since frame_since_
+  std::string in_;             // of the client, not let pass yet
+  std::string up_;             // for gRPC, which has no room for it yet
+  std::string down_;           // for the client, likewise
+  std::string inject_;         // frames of ours for the client, until a place between two of gRPC's
+  bool server_spoke_ = false;  // gRPC's first frame, SETTINGS, has gone by
+  bool client_done_ = false;   // it sends no more
+  bool frame_timed_ = false;   // a part of a frame or of a header block is there, since frame_since_
   TimePoint frame_since_;
   TimePoint deadline_;  // of the greeting, of flushing, of lingering
   TimePoint resume_at_;
   TimePoint idle_since_, answered_at_;
-  std::vector<uint32_t> refused_;  // streams that were one too many, to be ended after their header block
+  std::vector<uint32_t> refused_;  // streams that were one too many
   size_t dropped_bytes_ = 0;       // while lingering
   int64_t counted_streams_ = 0, counted_bytes_ = 0;
   std::string note_;

@@ -36,6 +36,7 @@ namespace {
 constexpr Duration kTick = std::chrono::milliseconds(500), kStoppingTick = std::chrono::milliseconds(50);
 constexpr int kAcceptsAtOnce = 64;  // before connections that have something are looked at again
 constexpr Duration kAcceptPause = std::chrono::milliseconds(50);  // where not even the spare descriptor helps
+constexpr Duration kRelieveInterval = std::chrono::milliseconds(10);
 // Of the socket pair, each way. The kernel doubles it for its own needs.
 constexpr int kPairBytes = 64 * 1024;
 // Lines on connections that were cut; the rest are counted.
@@ -93,12 +94,12 @@ class EpollEdge final : public Edge {
     thread_ = std::thread([this] { Run(); });
   }
   void StopAccepting(Duration quiet) override {
-    {
-      MutexLock lock(mutex_);
-      stop_accepting_ = true;
-      quiet_ = quiet;
-    }
+    if (!thread_.joinable()) return;
+    MutexLock lock(mutex_);
+    stop_accepting_ = true;
+    quiet_ = quiet;
     eventfd_write(wake_fd_, 1);
+    while (!accepts_none_) changed_.Wait(mutex_);
   }
   void Stop(Duration flush) override {
     if (!thread_.joinable()) return;
@@ -120,6 +121,7 @@ class EpollEdge final : public Edge {
   struct Place {
     std::unique_ptr<Connection> connection;
     uint32_t client_events = 0, server_events = 0;  // that epoll waits for
+    TimePoint resume_at;                            // that resumes_ knows
   };
   using Places = absl::flat_hash_map<uint64_t, Place>;
 
@@ -166,6 +168,9 @@ class EpollEdge final : public Edge {
       stopping_ = true;
       sockets_.Close();  // which takes them from epoll too
       listen_again_.reset();
+      MutexLock lock(mutex_);
+      accepts_none_ = true;
+      changed_.NotifyAll();
     }
     if (!at.has_value()) return false;
     // A connection that only waits for its client to go has all it is to have.
@@ -201,7 +206,7 @@ class EpollEdge final : public Edge {
       }
     }
     Settle(tag / 2, now);
-    if (stats_.receiving_bytes > limits_.receive_budget) RelieveBudget(now);
+    if (stats_.receiving_bytes > limits_.receive_budget && now >= relieve_at_) RelieveBudget(now);
   }
 
   // After anything that happened to a connection.
@@ -211,7 +216,8 @@ class EpollEdge final : public Edge {
     if (c.wants_server()) GiveServer(id, c, now);
     Note(c.TakeNote(), now);
     if (c.dead()) return Close(id, now);
-    if (c.resume_at() != TimePoint()) resumes_.emplace(c.resume_at(), id);
+    if (c.resume_at() != TimePoint() && c.resume_at() != it->second.resume_at) resumes_.emplace(c.resume_at(), id);
+    it->second.resume_at = c.resume_at();
     UpdateInterest(id, it->second);
   }
 
@@ -369,7 +375,7 @@ class EpollEdge final : public Edge {
     for (const auto& [id, place] : places_) {
       const Connection& c = *place.connection;
       if (id == except || !c.idle() || c.origin().probe || (key != nullptr && c.origin().key != *key)) continue;
-      const int connections = c.peer().connections;
+      const int connections = c.peer().budget.connections;
       if (found != 0 && (connections < most || (connections == most && c.idle_since() >= since))) continue;
       found = id;
       most = connections;
@@ -382,10 +388,11 @@ class EpollEdge final : public Edge {
   }
 
   void GiveServer(uint64_t id, Connection& c, TimePoint now) {
-    TokenBucket& rate = c.peer().budget.connections;
+    if (stopping_) return c.OnClientGone();  // gRPC takes no more
+    TokenBucket& rate = c.peer().budget.greetings;
     if (!c.origin().probe && !rate.Has(1, now)) {
       ++stats_.paced[static_cast<size_t>(Pace::kConnections)];
-      return c.WaitForServer(rate.When(1, now));
+      return c.WaitForServer(c.peer().budget.When(rate, 1, now));
     }
     int ends[2];
     constexpr int kType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -423,9 +430,13 @@ class EpollEdge final : public Edge {
       Http2Guard::Unfinished unfinished;
     };
     std::vector<Candidate> all;
+    relieve_at_ = now + kRelieveInterval;  // it looks at every stream
     for (const auto& [id, place] : places_) {
       const Connection& c = *place.connection;
-      if (!c.open() || c.guard().in_header_block()) continue;
+      // What is of no stream yet, and where gRPC knows none: the connection is to go, for which stream 0 stands.
+      const int64_t bytes = c.open() ? c.pending_bytes() : c.guard().receiving_bytes();
+      if (bytes > 0) all.push_back({id, {0, bytes, static_cast<double>(bytes) * ToSeconds(now - c.frame_since())}});
+      if (!c.open()) continue;
       for (const Http2Guard::Unfinished& u : c.guard().ListUnfinished(now)) all.push_back({id, u});
     }
     std::sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
@@ -434,8 +445,12 @@ class EpollEdge final : public Edge {
     for (const Candidate& c : all) {
       if (stats_.receiving_bytes <= limits_.receive_budget / 8 * 7) return;
       const auto it = places_.find(c.id);
-      if (it == places_.end() || !it->second.connection->open()) continue;
-      it->second.connection->EndStream(c.unfinished.stream, StreamReset::kReceiveBudget, now);
+      if (it == places_.end()) continue;
+      if (c.unfinished.stream == 0) {
+        it->second.connection->CutOff(Cut::kHeaderBlock, now);
+      } else if (it->second.connection->open()) {
+        it->second.connection->EndStream(c.unfinished.stream, StreamReset::kReceiveBudget, now);
+      }
       Settle(c.id, now);
     }
   }
@@ -449,7 +464,8 @@ class EpollEdge final : public Edge {
   std::unique_ptr<ConnectProbe> probe_;
   int epoll_fd_ = -1, wake_fd_ = -1, spare_fd_ = -1;
   Mutex mutex_;
-  bool stop_accepting_ QD_GUARDED_BY(mutex_) = false;
+  CondVar changed_;
+  bool stop_accepting_ QD_GUARDED_BY(mutex_) = false, accepts_none_ QD_GUARDED_BY(mutex_) = false;
   Duration quiet_ QD_GUARDED_BY(mutex_) = Duration::max();
   std::optional<TimePoint> stop_at_ QD_GUARDED_BY(mutex_);
   // Of the thread.
@@ -461,6 +477,7 @@ class EpollEdge final : public Edge {
   uint64_t next_id_ = kFirstConnection;
   bool stopping_ = false;
   std::optional<TimePoint> listen_again_;
+  TimePoint relieve_at_;
   TokenBucket notes_{kNotes};
   int64_t unlogged_ = 0;
   std::thread thread_;

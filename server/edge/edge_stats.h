@@ -14,14 +14,14 @@ namespace quantd {
 enum class Refusal { kLimit, kPeerLimit, kDescriptors };
 inline constexpr int kNumRefusals = 3;
 // Why a single stream was ended; likewise.
-enum class StreamReset { kReceiveBudget, kReceiveTimeout, kLimit };
-inline constexpr int kNumStreamResets = 3;
+enum class StreamReset { kReceiveBudget, kReceiveTimeout, kLimit, kHeaders };
+inline constexpr int kNumStreamResets = 4;
 inline std::string_view Name(Refusal r) {
   static constexpr std::string_view kNames[] = {"limit", "peer_limit", "descriptors"};
   return kNames[static_cast<size_t>(r)];
 }
 inline std::string_view Name(StreamReset r) {
-  static constexpr std::string_view kNames[] = {"receive_budget", "receive_timeout", "limit"};
+  static constexpr std::string_view kNames[] = {"receive_budget", "receive_timeout", "limit", "headers"};
   return kNames[static_cast<size_t>(r)];
 }
 

@@ -61,6 +61,12 @@ std::string RstStreamFrame(uint32_t stream, Http2Error error) {
   return Frame(kRstStream, 0, stream, payload);
 }
 
+std::string WindowUpdateFrame(uint32_t bytes) {
+  std::string payload;
+  AppendUint(payload, bytes, 4);
+  return Frame(kWindowUpdate, 0, 0, payload);
+}
+
 std::string EmptySettingsFrame() { return Frame(kSettings, 0, 0, ""); }
 
 std::string TrailersOnlyFrame(uint32_t stream, int grpc_status, std::string_view message) {

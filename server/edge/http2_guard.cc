@@ -55,7 +55,10 @@ Step Http2Guard::Next(std::span<const uint8_t> bytes, TimePoint now) {
   if (bytes.size() < kFrameHeaderBytes) return {};
   const FrameHeader frame = ParseFrameHeader(bytes);
   if (std::optional<Cut> cut = Refusal(frame)) return CutFor(*cut);
+  const bool dropped = dropping_block_ || (leaving() && frame.type == kHeaders);
+  if (frame.type == kHeaders && !dropped) return Block(bytes, frame, now);
   if (bytes.size() < kFrameHeaderBytes + frame.length) return {};
+  if (dropped || (leaving() && frame.stream >= refused_stream_)) return DropRefused(frame);
   return Frame(frame, bytes.subspan(kFrameHeaderBytes, frame.length), now);
 }
 
@@ -71,7 +74,7 @@ Step Http2Guard::Preface(std::span<const uint8_t> bytes) const {
 std::optional<Cut> Http2Guard::Refusal(const FrameHeader& f) const {
   if (f.length > kMaxFrameBytes) return Cut::kFrameSize;
   if (!greeted_ && (f.type != kSettings || f.Has(kAck))) return Cut::kProtocol;
-  if (block_stream_ != 0 && (f.type != kContinuation || f.stream != block_stream_)) return Cut::kProtocol;
+  if (dropping_block_ && f.type != kContinuation) return Cut::kProtocol;
   const bool on_stream = f.stream != 0;
   switch (f.type) {
     case kData:
@@ -82,12 +85,8 @@ std::optional<Cut> Http2Guard::Refusal(const FrameHeader& f) const {
         return Cut::kStreams;  // twice: the client may not have read SETTINGS yet
       }
       return std::nullopt;
-    case kContinuation:
-      if (block_stream_ == 0) return Cut::kProtocol;
-      if (continuations_ >= kMaxContinuations || block_bytes_ + f.length > kMaxHeaderBlockBytes) {
-        return Cut::kHeaderBlock;
-      }
-      return std::nullopt;
+    case kContinuation:  // of a block that goes to gRPC, Block has seen it
+      return dropping_block_ ? std::nullopt : std::optional(Cut::kProtocol);
     case kRstStream:
       if (!on_stream) return Cut::kProtocol;
       return f.length == 4 ? std::nullopt : std::optional(Cut::kFrameSize);
@@ -108,9 +107,6 @@ std::optional<Cut> Http2Guard::Refusal(const FrameHeader& f) const {
 
 Step Http2Guard::Frame(const FrameHeader& frame, std::span<const uint8_t> payload, TimePoint now) {
   switch (frame.type) {
-    case kHeaders:
-    case kContinuation:
-      return Headers(frame, now);
     case kData:
       return Data(frame, payload, now);
     case kRstStream:
@@ -123,45 +119,81 @@ Step Http2Guard::Frame(const FrameHeader& frame, std::span<const uint8_t> payloa
 std::optional<Step> Http2Guard::PaceHeaderBytes(double bytes, TimePoint now) {
   const bool here = header_bytes_.Has(bytes, now), there = peer_.header_bytes.Has(bytes, now);
   if (here && there) return std::nullopt;
-  return WaitUntil(here ? peer_.header_bytes.When(bytes, now) : header_bytes_.When(bytes, now), Pace::kHeaderBytes);
+  return WaitUntil(here ? peer_.When(peer_.header_bytes, bytes, now) : header_bytes_.When(bytes, now),
+                   Pace::kHeaderBytes);
 }
 
-// The frames of a block, the first of which may open a stream.
-Step Http2Guard::Headers(const FrameHeader& frame, TimePoint now) {
-  const double bytes = frame.length;
-  const bool opens = frame.type == kHeaders && frame.stream > last_stream_;
-  const bool closes = frame.type == kHeaders && frame.Has(kEndStream);
-  const auto known = streams_.find(frame.stream);
-  // Trailers, which gRPC's clients do not send, and blocks on streams that have ended.
-  const bool again = frame.type == kHeaders && !opens;
+// Nothing of a header block passes before all of it is there.
+Step Http2Guard::Block(std::span<const uint8_t> bytes, const FrameHeader& first, TimePoint now) {
+  size_t end = kFrameHeaderBytes + first.length;  // of the frames whose headers are there
+  size_t whole = 0;                               // of those that are there
+  size_t block = first.length;
+  bool ends = first.Has(kEndHeaders);
+  for (int continuations = 0; !ends && bytes.size() >= end + kFrameHeaderBytes;) {
+    whole = end;
+    const FrameHeader next = ParseFrameHeader(bytes.subspan(end));
+    if (next.length > kMaxFrameBytes) return CutFor(Cut::kFrameSize);
+    if (next.type != kContinuation || next.stream != first.stream) return CutFor(Cut::kProtocol);
+    if (++continuations > kMaxContinuations || block + next.length > kMaxHeaderBlockBytes) {
+      return Refuse(first.stream, whole, /*ends=*/false);
+    }
+    block += next.length;
+    end += kFrameHeaderBytes + next.length;
+    ends = next.Has(kEndHeaders);
+  }
+  block_bytes_ = bytes.size();
+  if (!ends || bytes.size() < end) return {};
+  const Step step = Headers(first, block, end, now);
+  if (step.what == Step::kForward) block_bytes_ = 0;
+  return step;
+}
+
+Step Http2Guard::Refuse(uint32_t stream, size_t bytes, bool ends) {
+  if (stream <= last_stream_) return CutFor(Cut::kHeaderBlock);  // trailers, which nobody can be refused
+  block_bytes_ = 0;
+  refused_stream_ = last_stream_ = stream;
+  dropping_block_ = !ends;
+  dropped_bytes_ = bytes;
+  return {.what = Step::kDrop, .bytes = bytes, .refused = stream};
+}
+
+Step Http2Guard::DropRefused(const FrameHeader& frame) {
+  const bool of_block = frame.type == kHeaders || frame.type == kContinuation;
+  dropped_bytes_ += of_block ? frame.length : 0;
+  if (dropped_bytes_ > kMaxRefusedBytes || ++dropped_frames_ > kMaxRefusedFrames) return CutFor(Cut::kHeaderBlock);
+  if (of_block) dropping_block_ = !frame.Has(kEndHeaders);
+  Step step{.what = Step::kDrop, .bytes = kFrameHeaderBytes + frame.length};
+  if (frame.type == kData) step.window = frame.length;
+  return step;
+}
+
+// Of a block of so many bytes, in so many with the headers of its frames; it may open a stream.
+Step Http2Guard::Headers(const FrameHeader& first, size_t block_bytes, size_t all_bytes, TimePoint now) {
+  const auto bytes = static_cast<double>(block_bytes);
+  const bool opens = first.stream > last_stream_;
   if (std::optional<Step> wait = PaceHeaderBytes(bytes, now)) return *wait;
   if (opens && !stream_rate_.Has(1, now)) return WaitUntil(stream_rate_.When(1, now), Pace::kStreams);
-  if (again && !control_.Has(1, now)) return CutFor(Cut::kControlFrames);
+  // Trailers, which gRPC's clients do not send, and blocks on streams that have ended.
+  if (!opens && !control_.Has(1, now)) return CutFor(Cut::kControlFrames);
   header_bytes_.Take(bytes);
   peer_.header_bytes.Take(bytes);
-  if (again) control_.Take(1);
+  Step step{.what = Step::kForward, .bytes = all_bytes};
   if (opens) {
     stream_rate_.Take(1);
-    last_stream_ = frame.stream;
-    Stream& stream = streams_[frame.stream];
+    step.opened = last_stream_ = first.stream;
+    Stream& stream = streams_[first.stream];
     stream.since = now;
-    stream.client_done = closes;
+    stream.client_done = first.Has(kEndStream);
+    stream.header_bytes = std::max<int64_t>(0, static_cast<int64_t>(block_bytes) - kFreeHeaderBytes);
     receiving_bytes_ += stream.held();
-  } else if (closes && known != streams_.end()) {
+    return step;
+  }
+  control_.Take(1);
+  if (const auto known = streams_.find(first.stream); known != streams_.end() && first.Has(kEndStream)) {
     Stream after = known->second;
     after.client_done = true;
     Replace(known->second, after);
   }
-  block_bytes_ = frame.type == kHeaders ? frame.length : block_bytes_ + frame.length;
-  continuations_ = frame.type == kHeaders ? 0 : continuations_ + 1;
-  if (const auto it = streams_.find(frame.stream); it != streams_.end()) {
-    Stream after = it->second;
-    after.header_bytes = std::max<int64_t>(0, static_cast<int64_t>(block_bytes_) - kFreeHeaderBytes);
-    Replace(it->second, after);
-  }
-  block_stream_ = frame.Has(kEndHeaders) ? 0 : frame.stream;
-  Step step = Forward(frame);
-  if (opens) step.opened = frame.stream;
   return step;
 }
 
@@ -216,9 +248,8 @@ Step Http2Guard::Reset(const FrameHeader& frame, TimePoint now) {
     return step;
   }
   if (!resets_.Has(1, now) || !peer_.resets.Has(1, now)) return CutFor(Cut::kResets);
-  for (TokenBucket* pace : {&resets_pace_, &peer_.resets_pace}) {
-    if (!pace->Has(1, now)) return WaitUntil(pace->When(1, now), Pace::kResets);
-  }
+  if (!resets_pace_.Has(1, now)) return WaitUntil(resets_pace_.When(1, now), Pace::kResets);
+  if (!peer_.resets_pace.Has(1, now)) return WaitUntil(peer_.When(peer_.resets_pace, 1, now), Pace::kResets);
   for (TokenBucket* bucket : {&resets_, &peer_.resets, &resets_pace_, &peer_.resets_pace}) bucket->Take(1);
   Erase(frame.stream);
   return Forward(frame);

@@ -51,14 +51,18 @@ std::string_view Name(Pace pace);
 
 class Http2Guard {
  public:
-  // A block with more is cut. gRPC 1.51 cannot refuse a call for its metadata alone, it ends the connection, so what
-  // the edge takes gRPC takes (daemon.cc), and this bounds what that costs: time goes with the square of a string that
-  // comes in many frames, 0.7 ms for this much. Signed tokens and baggage make 8 to 16 KiB.
+  // A call whose block has more is refused alone, which gRPC 1.51 cannot: it ends the connection. So what the edge
+  // takes gRPC takes (daemon.cc), and this bounds what that costs: time goes with the square of a string that comes in
+  // many frames, 0.7 ms for this much. Signed tokens and baggage make 8 to 16 KiB.
   static constexpr size_t kMaxHeaderBlockBytes = 128 * 1024;
-  // Of a block this much is the stream's own (kStreamBytes); the rest counts as received until the stream ends.
-  static constexpr int64_t kFreeHeaderBytes = 16 * 1024;
   // Of one block. Clients fill frames of 16 KiB, so eight would do.
   static constexpr int kMaxContinuations = 16;
+  // Of refused blocks, and of what was on its way after the first, this much is read and dropped; beyond it the
+  // connection is cut.
+  static constexpr size_t kMaxRefusedBytes = 4 << 20;
+  static constexpr int kMaxRefusedFrames = 4096;
+  // Of a block this much is the stream's own (kStreamBytes); the rest counts as received until the stream ends.
+  static constexpr int64_t kFreeHeaderBytes = 16 * 1024;
   // PINGs and SETTINGS that the server has not acknowledged yet. Clients have one or two under way.
   static constexpr int kMaxUnacknowledged = 32;
   // DATA frames under this size that complete nothing count as control frames: gRPC keeps 32 bytes of its own for each.
@@ -68,9 +72,10 @@ class Http2Guard {
   // 8 KiB of metadata with each of 500 calls a second; clients that index their headers send a hundredth of it.
   static constexpr TokenBucket::Rate kHeaderByteRate{1 << 20, 4 << 20};
   // Calls given up before the server said anything: each costs gRPC 60 µs and 15 KiB, and nothing holds them back, as
-  // they never count as open (CVE-2023-44487). A client that gives up 3,000 at once is done within 3 s, an attack is
-  // paced from the thousandth on and cut at the four thousandth. Calls that were answered are paced by their answers.
-  static constexpr TokenBucket::Rate kResetPace{1000, 1000};
+  // they never count as open (CVE-2023-44487). As many as may be open at once pass at once, then they are paced at a
+  // twentieth of a core: who gives up 3,000 is done within 6 s. An attack is cut at the four thousandth. Calls that
+  // were answered are paced by their answers.
+  static constexpr TokenBucket::Rate kResetPace{256, 500};
   static constexpr TokenBucket::Rate kResetRate{4000, 100};
   // Clients send them because of what they receive (WINDOW_UPDATE, grpc-go's PING to measure the line): what the server
   // sends of substance earns kControlFramesPerAnswer.
@@ -81,22 +86,28 @@ class Http2Guard {
   Http2Guard(const EdgeLimits& limits, PeerBudget& peer);
 
   struct Step {
-    enum What { kNeedMore, kForward, kWait, kCut } what = kNeedMore;
-    size_t bytes = 0;            // kForward: this many are good
+    enum What { kNeedMore, kForward, kDrop, kWait, kCut } what = kNeedMore;
+    size_t bytes = 0;            // kForward: this many are good; kDrop: this many are not for gRPC
+    uint32_t refused = 0;        // kDrop: the stream whose header block is too large; 0 = none
+    uint32_t window = 0;         // kDrop: what the client is to be given back of the connection's window
     uint32_t opened = 0;         // kForward: the stream that begins with them; 0 = none
     TimePoint until{};           // kWait: ask again then
     Pace pace = Pace::kStreams;  // kWait
     Cut cut = Cut::kProtocol;    // kCut: all is over
   };
-  // `bytes` is what the client sent and the guard has not let pass yet, all of it. One frame a step.
+  // `bytes` is what the client sent and the guard has not let pass yet, all of it. One frame a step, or one header
+  // block: between two steps anything may be sent to gRPC.
   Step Next(std::span<const uint8_t> bytes, TimePoint now);
   // A frame of the server has gone by.
   void OnServerFrame(const FrameHeader& frame);
 
   // The preface and the first SETTINGS were let pass.
   bool greeted() const { return greeted_; }
-  // A header block has begun and not ended: nothing else may follow, so nobody else's call on it goes on.
-  bool in_header_block() const { return block_stream_ != 0; }
+  // A header block was refused. Its effect on the compression of headers is lost, so no later one can be understood:
+  // the streams that are open go on to their ends, what the client begins after it is dropped.
+  bool leaving() const { return refused_stream_ != 0; }
+  // Of a header block that is not whole.
+  size_t block_bytes() const { return block_bytes_; }
   size_t open_streams() const { return streams_.size(); }
   // Every open stream has had a part of its answer.
   bool all_answered() const;
@@ -136,7 +147,10 @@ class Http2Guard {
   Step Frame(const FrameHeader& frame, std::span<const uint8_t> payload, TimePoint now);
   // kCut where `frame`, of which only the header may be there, cannot be let pass.
   std::optional<Cut> Refusal(const FrameHeader& frame) const;
-  Step Headers(const FrameHeader& frame, TimePoint now);
+  Step Block(std::span<const uint8_t> bytes, const FrameHeader& first, TimePoint now);
+  Step Refuse(uint32_t stream, size_t bytes, bool ends);
+  Step DropRefused(const FrameHeader& frame);
+  Step Headers(const FrameHeader& first, size_t block_bytes, size_t all_bytes, TimePoint now);
   Step Data(const FrameHeader& frame, std::span<const uint8_t> payload, TimePoint now);
   Step Reset(const FrameHeader& frame, TimePoint now);
   Step Control(const FrameHeader& frame, TimePoint now);
@@ -151,9 +165,11 @@ class Http2Guard {
   absl::flat_hash_map<uint32_t, Stream> streams_;
   bool preface_seen_ = false, greeted_ = false;
   uint32_t last_stream_ = 0;
-  uint32_t block_stream_ = 0;  // of the header block that has not ended; 0 = none
   size_t block_bytes_ = 0;
-  int continuations_ = 0;
+  uint32_t refused_stream_ = 0;  // the first; 0 = none
+  bool dropping_block_ = false;  // of a refused one the end has not come
+  size_t dropped_bytes_ = 0;
+  int dropped_frames_ = 0;
   int unacknowledged_ = 0;
   int64_t receiving_bytes_ = 0;
   TokenBucket stream_rate_{kStreamRate}, header_bytes_{kHeaderByteRate}, resets_pace_{kResetPace}, resets_{kResetRate},

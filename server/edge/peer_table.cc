@@ -48,29 +48,29 @@ size_t PeerTable::Hash::operator()(const PeerKey& key) const { return absl::Hash
 Peer& PeerTable::Enter(const PeerKey& key, TimePoint now) {
   if (peers_.size() >= sweep_at_) Sweep(now);
   Peer& peer = peers_[key];
-  ++peer.connections;
+  ++peer.budget.connections;
   return peer;
 }
 
 void PeerTable::Leave(const PeerKey& key, TimePoint now) {
   const auto it = peers_.find(key);
-  if (--it->second.connections == 0 && it->second.budget.IsFull(now)) peers_.erase(it);
+  if (--it->second.budget.connections == 0 && it->second.budget.IsFull(now)) peers_.erase(it);
 }
 
 int PeerTable::connections(const PeerKey& key) const {
   const auto it = peers_.find(key);
-  return it == peers_.end() ? 0 : it->second.connections;
+  return it == peers_.end() ? 0 : it->second.budget.connections;
 }
 
 // Of those that are gone the recovered ones; all of them where that is not enough. Seldom: the work is spread over as
 // many arrivals as peers are left.
 void PeerTable::Sweep(TimePoint now) {
   for (auto it = peers_.begin(); it != peers_.end();) {
-    const bool as_new = it->second.connections == 0 && it->second.budget.IsFull(now);
+    const bool as_new = it->second.budget.connections == 0 && it->second.budget.IsFull(now);
     it = as_new ? peers_.erase(it) : std::next(it);
   }
   if (peers_.size() >= kMaxIdle) {
-    std::erase_if(peers_, [](const auto& p) { return p.second.connections == 0; });
+    std::erase_if(peers_, [](const auto& p) { return p.second.budget.connections == 0; });
   }
   sweep_at_ = kMaxIdle + 2 * peers_.size();
 }

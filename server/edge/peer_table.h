@@ -21,7 +21,6 @@ std::string DescribePeer(const sockaddr_storage& address);
 
 struct Peer {
   PeerBudget budget;
-  int connections = 0;
   int64_t streams = 0;  // that are open
 };
 

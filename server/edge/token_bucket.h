@@ -23,7 +23,8 @@ class TokenBucket {
   // Of tokens that are there (Has).
   void Take(double tokens) { tokens_ -= tokens; }
   void Give(double tokens) { tokens_ = std::min(rate_.burst, tokens_ + tokens); }
-  // When `tokens`, at most the burst, will be there if nobody takes any.
+  // When `tokens` will be there if nobody takes any; more than the burst never are, and it says how long they would
+  // take.
   TimePoint When(double tokens, TimePoint now) {
     Refill(now);
     return now + FromSeconds(std::max(0.0, tokens - tokens_) / rate_.per_second) + std::chrono::microseconds(1);

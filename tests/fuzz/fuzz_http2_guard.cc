@@ -34,7 +34,7 @@ Run Feed(std::span<const uint8_t> bytes, size_t piece, bool answer) {
         now = step.until;
         continue;
       }
-      if (step.what != Step::kForward) break;
+      if (step.what != Step::kForward && step.what != Step::kDrop) break;
       QD_CHECK(step.bytes > 0 && step.bytes <= rest.size());
       run.passed += step.bytes;
       QD_CHECK(guard.open_streams() <= 2 * 16);

@@ -55,6 +55,33 @@ models:
   EXPECT_THAT(m.spec.rules, ElementsAre(std::pair<std::string, std::string>("*down_proj*", "bf16")));
 }
 
+TEST(ConfigTest, SetsTheBoundsOfTheEdge) {
+  ServerOptions options;
+  EXPECT_THAT(ParseConfig("listen: unix:/run/quantd.sock\n"
+                          "max_connections: 100\n"
+                          "max_connections_per_peer: 7\n"
+                          "max_open_streams: 1000\n"
+                          "max_concurrent_streams: 12\n"
+                          "receive_budget: 64MiB\n"
+                          "receive_timeout: 5s\n"
+                          "handshake_timeout: 500ms\n",
+                          options),
+              IsEmpty());
+  EXPECT_EQ(options.listen.unix_path, "/run/quantd.sock");
+  EXPECT_EQ(options.edge.max_connections, 100);
+  EXPECT_EQ(options.edge.max_connections_per_peer, 7);
+  EXPECT_EQ(options.edge.max_open_streams, 1000);
+  EXPECT_EQ(options.edge.max_streams, 12);
+  EXPECT_EQ(options.edge.receive_budget, 64 << 20);
+  EXPECT_EQ(options.edge.receive_timeout, std::chrono::seconds(5));
+  EXPECT_EQ(options.edge.handshake_timeout, std::chrono::milliseconds(500));
+  EXPECT_THAT(ParseConfig("max_connections: 0\nreceive_timeout: 0\nmetrics_listen: unix:/run/m\n", options),
+              ElementsAre(HasSubstr("line 1: max_connections"), HasSubstr("line 2: receive_timeout"),
+                          HasSubstr("line 3: metrics_listen")));
+  EXPECT_THAT(ParseConfig("max_receive_bytes: 256MiB\n", options),
+              ElementsAre(HasSubstr("receive_budget is 64.0 MiB, less than one message (max_receive_bytes)")));
+}
+
 TEST(ConfigTest, FindsAllErrorsAtOnceWithTheirLines) {
   ServerOptions options;
   EXPECT_THAT(ParseConfig("lissten: 1:2\n"
@@ -129,6 +156,19 @@ TEST(OptionsTest, Units) {
   for (const char* bad : {"8001", ":1", "h:", "h:70000", "h:x"}) EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
   EXPECT_EQ(DefaultModelName("/a/b c.gguf"), "b-c");
   EXPECT_EQ(DefaultModelName("/a/Llama/"), "Llama");
+}
+
+TEST(OptionsTest, ListenAddresses) {
+  EXPECT_EQ(ToString(*ParseListenAddress("127.0.0.1:8001")), "127.0.0.1:8001");
+  EXPECT_EQ(ToString(*ParseListenAddress("unix:/run/quantd.sock")), "unix:/run/quantd.sock");
+  EXPECT_EQ(ParseListenAddress("unix-abstract:quantd")->unix_path, "@quantd");
+  EXPECT_TRUE(ParseListenAddress("unix:/" + std::string(106, 'x')).ok());
+  for (const std::string& bad :
+       {std::string("unix:"), std::string("unix:relative"), std::string("unix:/run/"), std::string("unix-abstract:"),
+        std::string("unix:/a\0b", 8), "unix:/" + std::string(107, 'x')}) {
+    EXPECT_FALSE(ParseListenAddress(bad).ok()) << bad;
+  }
+  EXPECT_FALSE(ParseHostPort("unix:/run/quantd.sock").ok()) << "only the data port listens there";
 }
 
 }  // namespace
