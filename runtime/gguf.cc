@@ -178,6 +178,7 @@ class Parser {
     for (uint64_t i = 0; i < keys_; ++i) QD_RETURN_IF_ERROR(ReadKey());
     QD_RETURN_IF_ERROR(ReadAlignment());
     for (uint64_t i = 0; i < tensors_; ++i) QD_RETURN_IF_ERROR(ReadTensor());
+    if (!unsupported_.empty()) return Unsupported();
     QD_RETURN_IF_ERROR(PlaceTensors());
     return std::move(file_);
   }
@@ -338,8 +339,9 @@ class Parser {
       bool known = false;
       const std::string name = GgmlTypeName(type, &known);
       if (!known) return cursor_.Error(absl::StrCat("tensor ", shown, ": unknown ", name));
-      return absl::UnimplementedError(
-          absl::StrCat("tensor ", shown, ": ", name, " is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1)"));
+      if (unsupported_.empty()) first_unsupported_ = absl::StrCat("tensor ", shown, ": ", name);
+      ++unsupported_[name];
+      return absl::OkStatus();  // the others are told too
     }
     tensor.type = *supported;
     if (d(0) % BlockElements(tensor.type) != 0) {
@@ -349,6 +351,16 @@ class Parser {
     tensor.bytes = static_cast<int64_t>(elements) / BlockElements(tensor.type) * BlockBytes(tensor.type);
     file_.tensors.push_back(std::move(tensor));
     return absl::OkStatus();
+  }
+
+  // Every type that the file has and nobody reads, with the number of its tensors.
+  absl::Status Unsupported() const {
+    std::string counts;
+    for (const auto& [type, count] : unsupported_) {
+      absl::StrAppend(&counts, counts.empty() ? "" : ", ", type, " in ", count, count == 1 ? " tensor" : " tensors");
+    }
+    return absl::UnimplementedError(absl::StrCat(
+        first_unsupported_, " is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1); the file has ", counts));
   }
 
   // Offsets in the file count from the aligned end of the header. As in ggml, tensors follow each other in the order of
@@ -379,6 +391,8 @@ class Parser {
   uint64_t tensors_ = 0, keys_ = 0, array_elements_ = 0;
   int64_t alignment_ = kDefaultAlignment;
   std::set<std::string> names_;
+  std::string first_unsupported_;  // "tensor a: Q4_K"
+  std::map<std::string, uint64_t> unsupported_;
   GgufFile file_;
 };
 

@@ -215,6 +215,16 @@ std::vector<BadFile> BadContainers() {
        kDataLoss, "2^48"},
       {"Q4_K", [](Writer& w) { w.AddTensor("a", {256}, 12, std::string(144, 'x')); }, kUnimplemented, "tensor a: Q4_K"},
       {"Q6_K", [](Writer& w) { w.AddTensor("a", {256}, 14, std::string(210, 'x')); }, kUnimplemented, "Q6_K"},
+      {"two types",
+       [one](Writer& w) {
+         w.AddTensor("a", {1}, 0, one);
+         w.AddTensor("b", {256}, 14, std::string(210, 'x'));
+         w.AddTensor("c", {256}, 12, std::string(144, 'x'));
+         w.AddTensor("d", {256}, 12, std::string(144, 'x'));
+       },
+       kUnimplemented,
+       "tensor b: Q6_K is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1); the file has Q4_K in 2 tensors, Q6_K in 1 "
+       "tensor"},
       {"MXFP4", [](Writer& w) { w.AddTensor("a", {32}, 39, std::string(17, 'x')); }, kUnimplemented, "MXFP4"},
       {"withdrawn type 4", [one](Writer& w) { w.AddTensor("a", {1}, 4, one); }, kDataLoss, "unknown type 4"},
       {"type 2^32-1", [one](Writer& w) { w.AddTensor("a", {1}, ~0u, one); }, kDataLoss, "unknown type 4294967295"},

@@ -72,6 +72,21 @@ v1::Chat ChatOf(v1::ChatMessage message) {
   return chat;
 }
 
+TEST(FillMemoryPlanTest, SaysWhatTheFilesSayAndWhichSettingWouldFit) {
+  MemoryPlan plan;
+  plan.use.bytes[0] = 100;
+  plan.warnings = {"config.json: unknown keys"};
+  plan.ways_to_fit = {{"kv_cache_bytes", "1MiB", 50}, {"quantize", "int8_weight_only", 40}};
+  v1::MemoryPlan proto;
+  FillMemoryPlan(plan, /*budget_bytes=*/60, /*used_bytes=*/0, proto);
+  EXPECT_FALSE(proto.fits());
+  EXPECT_THAT(proto.warnings(), ::testing::ElementsAre("config.json: unknown keys"));
+  ASSERT_EQ(proto.ways_to_fit_size(), 2);
+  EXPECT_EQ(proto.ways_to_fit(0).setting(), "kv_cache_bytes");
+  EXPECT_EQ(proto.ways_to_fit(0).value(), "1MiB");
+  EXPECT_EQ(proto.ways_to_fit(0).total_bytes(), 50u);
+}
+
 TEST(ParseChatTest, AContentThatIsNotSetIsNoContent) {
   v1::ChatMessage message;
   message.set_role("assistant");
