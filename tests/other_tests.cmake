@@ -12,7 +12,7 @@ quantd_python_test(tools/fuzz tools/fuzz_test.py)
 # tests/fuzz/fuzz_<name>.cc is a target and tests/fuzz/corpus/<name>/ its corpus: with QUANTD_FUZZ a libFuzzer program,
 # which tools/fuzz.py runs, without it a program that replays the corpus.
 # Files of the server that need protobuf alone are built into their targets: the fuzz build has no gRPC.
-set(fuzz_requests_server convert.cc schema_reflection.cc struct_json.cc tokenize.cc)
+set(fuzz_requests_server convert.cc schema_reflection.cc struct_json.cc tokenize.cc wire_check.cc)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/fuzz_*.cc)
 add_custom_target(fuzz_targets)
 foreach(file ${fuzz_sources})

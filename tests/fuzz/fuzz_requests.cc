@@ -14,6 +14,7 @@
 #include "server/convert.h"
 #include "server/schema_reflection.h"
 #include "server/tokenize.h"
+#include "server/wire_check.h"
 
 namespace quantd {
 namespace {
@@ -74,9 +75,15 @@ void CheckStatus(const absl::Status& status) {
   QD_CHECK(!absl::IsInternal(status) && !absl::IsUnknown(status) && !absl::IsDataLoss(status));
 }
 
+// What the check of the wire lets through is a message, in the memory that it was told to take.
 template <typename Message>
 bool Parse(std::string_view bytes, Message& out) {
-  return out.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  const absl::StatusOr<WireCounts> counts = CheckWire(bytes, *Message::descriptor());
+  CheckStatus(counts.status());
+  if (!counts.ok()) return false;
+  QD_CHECK(out.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+  QD_CHECK(out.SpaceUsedLong() <= bytes.size() + static_cast<size_t>(counts->overhead_bytes()));
+  return true;
 }
 
 void CheckIds(std::span<const int32_t> ids) {
