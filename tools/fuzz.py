@@ -22,7 +22,7 @@ import tempfile
 FUZZ = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fuzz"
 MAX_CORPUS_BYTES, MAX_INPUT_BYTES = 200_000, 16_384
 LIMITS = ["-timeout=30", "-rss_limit_mb=2048"]
-ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:allocator_may_return_null=1",
+ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1",
                "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 
 
