@@ -107,7 +107,10 @@ def talk(command: list, environment: dict) -> int:
     for prompt in PROMPTS:
         chat.say("/clear")
         shown = chat.say(prompt)
-        answer, speed = re.split(r"(?m)^(?=\d+ prompt tokens)", shown, maxsplit=1)
+        parts = re.split(r"(?m)^(?=\d+ prompt tokens)", shown, maxsplit=1)
+        if len(parts) < 2:
+            raise RuntimeError(f"no answer to {prompt!r}: {shown!r}")
+        answer, speed = parts
         cut = re.search(r"ended by (\w+)", speed).group(1) in ("max_tokens", "context_full")
         share = repeats(answer)
         bad = cut and share >= 0.5

@@ -174,9 +174,8 @@ void PrintError(const grpc::Status& status, const std::string& address) {
   const ErrorDetails details = ReadDetails(status);
   PrintError(CodeName(static_cast<absl::StatusCode>(status.error_code())), details.reason, status.error_message());
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && details.reason.empty()) {  // gRPC's own: nobody answered
-    const bool http = absl::StrContains(status.error_message(), "http1") ||
-                      absl::StrContains(status.error_message(), "HTTP/1") ||
-                      absl::StrContains(status.error_message(), "settings frame");
+    const bool http =
+        absl::StrContains(status.error_message(), "http1") || absl::StrContains(status.error_message(), "HTTP/1");
     std::fprintf(stderr,
                  http ? "what answers at %s speaks no gRPC: is that the metrics port? gRPC is on 8001 by default\n"
                       : "is `quantd serve` running at %s?\n",

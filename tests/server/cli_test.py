@@ -30,7 +30,6 @@ SMALL = pathlib.Path(sys.argv[2]) / "gguf" / "mixed_tied_gpt2.gguf"  # a context
 SHARDED = pathlib.Path(sys.argv[2]) / "tiny_llama" / "sharded"
 LIMIT_S = 60  # for what takes milliseconds on a free machine
 ENDLESS = ["--max-tokens", "60000"]  # many seconds
-PROMPT = "the"  # to which the long model's greedy answer has no end
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARN|ERROR) ")
 
 
@@ -126,7 +125,7 @@ class Daemon:
 
 def begin_generate(*args) -> subprocess.Popen:
     """A generation of which the first text has come."""
-    process = subprocess.Popen([QUANTD, "generate", PROMPT, "--model", "long", "--temperature", "0", *args],
+    process = subprocess.Popen([QUANTD, "generate", "hello", "--model", "long", "--temperature", "0", *args],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if not os.read(process.stdout.fileno(), 1):
         raise RuntimeError(process.communicate()[1])
