@@ -598,6 +598,16 @@ class Stopping(WithFolder):
             daemon.signal()
             self.assertEqual(daemon.wait(), 0)
 
+    def test_a_unix_socket_and_a_host_without_a_port_are_addresses(self):
+        socket_file = self.folder / "quantd.sock"
+        daemon = self.start(*self.model_flags(), listen=f"unix:{socket_file}").wait_until_ready()
+        self.assertEqual(daemon.grpc, f"unix:{socket_file}")
+        self.check(quantd("generate", "hello", "-n", "3", "--address", daemon.grpc), 0, "3 tokens")
+        self.check(quantd("models", env={**os.environ, "QUANTD_ADDRESS": daemon.grpc}), 0)
+        daemon.signal()
+        self.assertEqual(daemon.wait(), 0)
+        self.assertNotEqual(quantd("models", "--address", "localhost").returncode, 2)  # of port 8001, whoever is there
+
     def test_listening_for_other_machines_is_warned_of(self):
         daemon = self.start(*self.model_flags(), listen="0.0.0.0:0").wait_until_ready()
         self.assertRegex(daemon.log(), r"WARN gRPC on 0\.0\.0\.0:\d+ can be reached from other machines, without TLS")
