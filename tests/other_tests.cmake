@@ -48,7 +48,7 @@ endif()
 # Clients made elsewhere, those that pip brings; tools/clients/run.py knows more.
 if(QUANTD_SERVER)
   add_test(NAME server/foreign_clients COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/clients/run.py
-    $<TARGET_FILE:quantd> --scratch ${CMAKE_CURRENT_BINARY_DIR}/clients grpcio grpcio-aio grpclib grpcurl)
+    --scratch ${CMAKE_CURRENT_BINARY_DIR}/clients $<TARGET_FILE:quantd> grpcio grpcio-aio grpclib grpcurl)
   set_tests_properties(server/foreign_clients PROPERTIES SKIP_RETURN_CODE 77 LABELS server_slow TIMEOUT 900
     ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 endif()
