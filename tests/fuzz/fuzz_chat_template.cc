@@ -28,6 +28,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       {"assistant", "", {{"abcdefghi", "f", R"({"a": [1, 2.5, null], ")" MARK R"(": "x"})"}}, "", ""});
   input.tools.push_back({"f" MARK, "does", R"({"type": "object", "properties": {")" MARK R"(": {"type": "array"}}})"});
   input.template_args_json = R"({"s": "te)" MARK R"(xt", "n": 7, "l": [3, 1, 2], "d": {")" MARK R"(": "v"}})";
+  input.messages.back().reasoning_content = "hm " MARK;
+  input.messages.back().extra_json = R"({")" MARK R"(": [{"x": ")" MARK R"("}], "prefix": true})";
+  input.messages.push_back({"user", std::nullopt, {}, "", ""});
+  input.messages.back().content_parts = {"one " MARK, "two"};
   input.special_tokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
   for (bool continued : {false, true}) {
     input.continue_final_message = continued;

@@ -137,6 +137,23 @@ TEST_F(TextCodecTest, AChatHasTheTemplatesSpecialTokensAndNoOthers) {
   }
 }
 
+// A folder as people have it, with what transformers 5.24 renders.
+TEST(TextCodecField, AChatWithToolsUsesTheTemplateForThem) {
+  const std::string folder = testing::SharedPath("data/field/named-template-tools");
+  if (!testing::FileExists(folder + "/config.json")) GTEST_SKIP() << "data: " << folder << " is absent";
+  absl::StatusOr<Checkpoint> checkpoint = OpenCheckpoint(folder);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto codec = TextCodec::Create(*checkpoint);
+  ASSERT_TRUE(codec.ok()) << codec.status();
+  ChatTemplateInput input;
+  input.messages = {{"user", "Hello", {}, "", ""}};
+  EXPECT_EQ((*codec)->EncodeChat(input).value().rendered, "[user]Hello[assistant]");
+  input.tools = {{"weather", "d", R"({"type":"object","properties":{}})"}};
+  EXPECT_EQ((*codec)->EncodeChat(input).value().rendered,
+            R"([tools]{"type": "function", "function": {"name": "weather", "description": "d", "parameters": )"
+            R"({"type": "object", "properties": {}}}}[user]Hello[assistant])");
+}
+
 TEST_F(TextCodecTest, ATemplateWithoutBosGetsNone) {
   tokenizer_config_["chat_template"] = "{{ messages[0].content }}";
   ChatTemplateInput input;
