@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/gguf_config.h"
@@ -187,6 +188,10 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   vocab.add_bos = metadata.Bool("tokenizer.ggml.add_bos_token");
   vocab.add_eos = metadata.Bool("tokenizer.ggml.add_eos_token");
   vocab.add_space_prefix = metadata.Bool("tokenizer.ggml.add_space_prefix");
+  // llama.cpp reads these for its vocabularies of type t5 alone.
+  for (const char* key : {"tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.remove_extra_whitespaces"}) {
+    if (metadata.Has(key)) LogWarning(absl::StrCat(key, " is not applied, as in llama.cpp"));
+  }
   QD_RETURN_IF_ERROR(metadata.status());
   QD_RETURN_IF_ERROR(CheckGgufVocab(vocab));
   return vocab;
