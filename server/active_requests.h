@@ -2,8 +2,8 @@
 #pragma once
 
 #include <string>
+#include <unordered_set>
 
-#include <absl/container/flat_hash_set.h>
 #include <absl/status/status.h>
 
 #include "base/mutex.h"
@@ -19,7 +19,7 @@ class ActiveRequests {
 
  private:
   Mutex mutex_;
-  absl::flat_hash_set<std::string> ids_ QD_GUARDED_BY(mutex_);
+  std::unordered_set<std::string> ids_ QD_GUARDED_BY(mutex_);
 };
 
 }  // namespace quantd

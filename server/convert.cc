@@ -304,6 +304,7 @@ absl::StatusOr<ChatTemplateInput> ParseChat(const v1::Chat& proto, std::string_v
 absl::Status AtInput(const absl::Status& status, std::string_view field) {
   if (!absl::IsInvalidArgument(status)) return status;
   const std::string below = GetField(status);
+  if (below.starts_with(absl::StrCat(ToAbsl(field), "."))) return status;  // its whole path already
   return WithField(status, below.empty() ? std::string(field) : absl::StrCat(ToAbsl(field), ".", below));
 }
 

@@ -10,6 +10,7 @@
 #include <google/protobuf/wire_format_lite.h>
 
 #include "base/error.h"
+#include "base/escape.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/utf8.h"
@@ -38,7 +39,9 @@ std::string Path(const Place& place) {
 }
 
 absl::Status At(const Place& place, absl::StatusCode code, std::string_view what, std::string_view reason) {
-  const std::string path = Path(place);
+  constexpr size_t kMaxPath = 256;  // a deep one is longer than a message of a status may be
+  std::string path = Path(place);
+  if (path.size() > kMaxPath) path = absl::StrCat(ToAbsl(CutUtf8(path, kMaxPath)), "…");
   const absl::Status status(code, absl::StrCat(path.empty() ? "the request" : path, " ", ToAbsl(what)));
   return WithReason(path.empty() ? status : WithField(status, path), reason);
 }

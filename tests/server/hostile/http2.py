@@ -153,7 +153,10 @@ def call(address: str, path: str, body: bytes, more_headers: list[tuple[bytes, b
     with open_connection(address) as connection:
         connection.sendall(frame(HEADERS, END_HEADERS, 1, request_headers(path, more_headers)))
         uploader = Uploader(connection, [1])
-        uploader.send({1: body}, end=True, seconds=seconds)
+        if body:
+            uploader.send({1: body}, end=True, seconds=seconds)
+        else:
+            connection.sendall(frame(DATA, END_STREAM, 1))
         decoder, found = hpack.Decoder(), {}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and "grpc-status" not in found:

@@ -6,8 +6,8 @@ import zlib
 import fixture
 import grpc
 import http2
+from attacks import field
 from fixture import RPC_S
-from google.protobuf import struct_pb2
 from grpc.health.v1 import health_pb2
 from quantd.v1 import generation_pb2 as pb
 from quantd.v1 import models_pb2
@@ -101,7 +101,7 @@ class Requests(fixture.WithDaemon):
             code, text = self.call(http2.message(body, compressed=True), encoding)
             self.assertEqual(code, "INVALID_ARGUMENT", text)
             self.assertIn(why, text)
-        self.assertEqual(self.call(http2.message(good), "zork")[0], "UNIMPLEMENTED")
+        self.assertIn(self.call(http2.message(packed, compressed=True), "zork")[0], ("INVALID_ARGUMENT", "UNIMPLEMENTED"))
         self.assert_serves()
 
     def test_lying_lengths_end_their_call_alone(self):
@@ -116,7 +116,6 @@ class Requests(fixture.WithDaemon):
         raw = self.channel().unary_unary(http2.GENERATE)
         tokenize = self.channel().unary_unary("/quantd.v1.Generation/Tokenize")
         health = self.channel().unary_unary(HEALTH)
-        from attacks import field
         size = 16 * MIB - 64
         for call, what, body in (
                 (raw, "chat.messages", field(5, b"\x0a\x00" * (size // 2))),
@@ -142,24 +141,22 @@ class Requests(fixture.WithDaemon):
 
     def test_strings_that_are_not_utf8_are_named(self):
         raw = self.channel().unary_unary(http2.GENERATE)
-        from attacks import field
         text = self.assert_refused(lambda: raw(field(5, field(1, field(2, b"ab\xff"))), timeout=RPC_S),
                                    "INVALID_ARGUMENT", "FIELD_INVALID", ["chat.messages[0].content"])
         self.assertEqual(text, "chat.messages[0].content is not UTF-8 at byte 2")
 
     def test_deep_values_are_refused(self):
-        value = struct_pb2.Value(number_value=1)
-        for _ in range(20):
-            value = struct_pb2.Value(list_value=struct_pb2.ListValue(values=[value]))
-        chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="x")])
-        chat.template_args.fields["k"].CopyFrom(value)
-        self.stub().Tokenize(pb.TokenizeRequest(model="tiny", chat=chat), timeout=RPC_S)
-        for _ in range(40):
-            value = struct_pb2.Value(list_value=struct_pb2.ListValue(values=[value]))
-        chat.template_args.fields["k"].CopyFrom(value)
-        text = self.assert_refused(
-            lambda: self.stub().Tokenize(pb.TokenizeRequest(model="tiny", chat=chat), timeout=RPC_S),
-            "INVALID_ARGUMENT", "FIELD_INVALID")
+        tokenize = self.channel().unary_unary("/quantd.v1.Generation/Tokenize")
+
+        def request(lists: int) -> bytes:
+            value = field(3, b"x")
+            for _ in range(lists):
+                value = field(6, field(1, value))  # a Value of a list of one
+            arguments = field(1, field(1, b"k") + field(2, value))
+            return field(1, b"tiny") + field(3, field(1, field(1, b"user") + field(2, b"x")) + field(4, arguments))
+
+        tokenize(request(20), timeout=RPC_S)
+        text = self.assert_refused(lambda: tokenize(request(60), timeout=RPC_S), "INVALID_ARGUMENT", "FIELD_INVALID")
         self.assertIn("is nested more than 100 messages deep", text)
 
     def test_requests_of_other_services_are_bounded(self):

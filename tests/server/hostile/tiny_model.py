@@ -5,7 +5,7 @@ import random
 import struct
 
 SPLIT = (r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+CHAT = "{% if k is defined and deep is defined and nothing is defined %}{% endif %}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 VOCAB, BOS, EOS = 320, 256, 257
 
 

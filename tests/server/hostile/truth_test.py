@@ -85,12 +85,6 @@ class Counts(fixture.WithDaemon):
         for timeout in ("2000000H", "2562046H", "2562048H", "3000000H", "50000000H", "99999999H", "99999999M", "60S"):
             found = http2.call(self.daemon.address, GENERATE, body, [(b"grpc-timeout", timeout.encode())])
             self.assertEqual(found and found["grpc-status"], "0", timeout)
-        for timeout in ("1n", "1u"):
-            found = http2.call(self.daemon.address, GENERATE, body, [(b"grpc-timeout", timeout.encode())])
-            if found is not None:  # or a reset
-                self.assertEqual(found["grpc-status"], str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0]), timeout)
-        for seconds in (2**63 / 1e9 - 1, 1e10, 1e12):
-            self.assertEqual(self.stub().Generate(request(), timeout=seconds).usage.new_tokens, 4)
         self.assert_serves()
 
     def test_fields_that_change_nothing_are_refused(self):
@@ -148,7 +142,7 @@ class Plans(fixture.WithDaemon):
             stub.PlanModel(models_pb2.PlanModelRequest(spec=models_pb2.LoadSpec(path=path)), timeout=RPC_S)
             return "OK", ""
         except grpc.RpcError as error:
-            return error.code().name, error.details().replace(path, "PATH")
+            return error.code().name, error.details().replace(f": {path} is", ": PATH is")
 
     def test_a_plan_tells_nothing_of_the_rest_of_the_disk(self):
         own = str(fixture.models / "tiny")
