@@ -105,7 +105,7 @@ Connection::Interest Connection::interest() const {
       i.client_left = true;
       break;
     case State::kOpen:
-      i.client_readable = !waits && up_.empty() && !client_done_;
+      i.client_readable = !waits && up_.empty();
       i.client_left = waits;
       i.client_writable = !down_.empty();
       i.server_readable = down_.empty();
@@ -141,11 +141,8 @@ void Connection::OnClientReadable(std::span<uint8_t> scratch, TimePoint now) {
       Judge(bytes, now);
     }
   }
-  if (r.end && state_ == State::kGreeting) state_ = State::kDead;
-  if (r.end && state_ == State::kOpen) {
-    client_done_ = true;
-    if (up_.empty()) shutdown(server_fd_, SHUT_WR);
-  }
+  // gRPC cancels all calls of a client that sends no more, though it might read still: so it is gone.
+  if (r.end && state_ <= State::kOpen) OnClientGone();
 }
 
 // `bytes` are all that the guard has not let pass: those of in_, or others while in_ is empty.
@@ -237,7 +234,6 @@ void Connection::OnServerWritable(TimePoint now) {
   if (!up_.empty()) return;
   frame_since_ = now;  // the client was not read meanwhile
   if (state_ == State::kOpen && resume_at_ == TimePoint() && !in_.empty()) Judge(AsBytes(in_), now);
-  if (client_done_ && server_fd_ >= 0 && up_.empty()) shutdown(server_fd_, SHUT_WR);
 }
 
 void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {

@@ -132,7 +132,6 @@ class Connection {
   std::string down_;           // for the client, likewise
   std::string inject_;         // frames of ours for the client, until a place between two of gRPC's
   bool server_spoke_ = false;  // gRPC's first frame, SETTINGS, has gone by
-  bool client_done_ = false;   // it sends no more
   bool frame_timed_ = false;   // a part of a frame or of a header block is there, since frame_since_
   TimePoint frame_since_;
   TimePoint deadline_;  // of the greeting, of flushing, of lingering

@@ -14,7 +14,7 @@ struct EdgeLimits {
   // Streams of one connection that are open at once, as SETTINGS say to clients.
   int max_streams = 256;
   // Of all connections; one address may have half of them.
-  int max_open_streams = 16 * 1024;
+  int max_open_streams = 32 * 1024;
   // Bytes of request messages that are not whole yet, of all connections, and kStreamBytes for each that is awaited.
   int64_t receive_budget = 128 << 20;
   // A connection must say that it speaks HTTP/2 within this time, and each frame and header block must be whole.

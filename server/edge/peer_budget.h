@@ -9,7 +9,7 @@ namespace quantd {
 
 struct PeerBudget {
   // Connections given to gRPC, which spends some 0.3 ms on each. A pool of clients that restarts fits in the burst.
-  TokenBucket greetings{{1024, 256}};
+  TokenBucket greetings{{512, 200}};
   // Bytes of header blocks: gRPC spends up to 20 ns on each.
   TokenBucket header_bytes{{4 << 20, 8 << 20}};
   // Calls given up before any answer: see Http2Guard.
