@@ -44,7 +44,7 @@ class Readme(unittest.TestCase):
 
     def run_lines(self, text: str) -> str:
         """What the lines print on standard output; each must succeed. What they left running is ended."""
-        script = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n{text}"
+        script = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n{text}"
         result = subprocess.run(["bash", "-c", script], cwd=self.folder, env=self.environment, capture_output=True, text=True,
                                 timeout=3600 if EVERYTHING else 240, check=False)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
