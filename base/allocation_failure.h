@@ -21,7 +21,7 @@ inline absl::Status AllocationFailedError() {
 }
 
 // The status of `work`, or AllocationFailedError where an allocation in it failed (std::length_error: one of a size
-// that no allocator takes).
+// that no allocator takes). Any other exception is a bug of ours, and Internal: it too ends one request alone.
 template <typename Work>
 absl::Status CatchAllocationFailure(Work&& work) {
   try {
@@ -30,6 +30,8 @@ absl::Status CatchAllocationFailure(Work&& work) {
     return AllocationFailedError();
   } catch (const std::length_error&) {
     return AllocationFailedError();
+  } catch (const std::exception& bug) {
+    return absl::InternalError(bug.what());
   }
 }
 

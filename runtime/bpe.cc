@@ -27,6 +27,12 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 bool ComesLater(const BpeModel::Candidate& a, const BpeModel::Candidate& b) { return a.order > b.order; }
 
+// Or one byte, which may be a part of a character.
+bool IsOneCharacter(std::string_view text) {
+  const auto begins = std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; });
+  return text.size() == 1 || begins == 1;
+}
+
 }  // namespace
 
 absl::Status BpeModel::AddToken(std::string_view text, int32_t id) {
@@ -62,11 +68,8 @@ void BpeModel::SetRank(int32_t id, uint32_t rank) {
 
 void BpeModel::Forbid(const std::vector<bool>& ids) {
   const auto forbidden = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < ids.size() && ids[id]; };
-  absl::erase_if(tokens_, [&](const auto& token) { return forbidden(token.second); });
+  absl::erase_if(tokens_, [&](const auto& token) { return forbidden(token.second) && !IsOneCharacter(token.first); });
   absl::erase_if(merges_, [&](const auto& merge) { return forbidden(merge.second.id); });
-  for (int32_t& id : bytes_) {
-    if (forbidden(id)) id = -1;
-  }
 }
 
 std::optional<int32_t> BpeModel::Find(std::string_view text) const {

@@ -44,7 +44,8 @@ class BpeModel {
   // Neighbours whose joined text is token `id` merge, lower rank first (SentencePiece: by descending score).
   void SetRank(int32_t id, uint32_t rank);
 
-  // Takes the tokens whose flag is set out of what text can become: by itself, by a merge or as a first symbol.
+  // Takes the tokens whose flag is set out of what text can become, by itself or by a merge; but for those of one
+  // character or byte, without which it would vanish from every text.
   void Forbid(const std::vector<bool>& ids);
 
   std::optional<int32_t> Find(std::string_view text) const;

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/chat_template/chat_template.h"
@@ -85,6 +86,10 @@ absl::Status ReadChatTemplates(const std::string& folder, const Json* tokenizer_
   QD_RETURN_IF_ERROR(AddFolder(folder + "/additional_chat_templates", templates));
   if (templates.empty() && tokenizer_config != nullptr) {
     QD_RETURN_IF_ERROR(AddMember(*tokenizer_config, folder + "/tokenizer_config.json", templates));
+  } else if (tokenizer_config != nullptr && tokenizer_config->contains("chat_template")) {
+    LogWarning(absl::StrCat(folder,
+                            "/tokenizer_config.json: chat_template is not used: the templates in files count, as in "
+                            "transformers"));
   }
   if (!templates.empty()) return absl::OkStatus();
   const std::string path = folder + "/chat_template.json";

@@ -223,7 +223,7 @@ absl::StatusOr<GenerationDefaults> Read(std::string_view text, const std::string
   if (std::ssize(defaults.suppress_tokens) >= vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat(file, ": suppress_tokens leaves no token of the vocabulary"));
   }
-  WarnOfOtherKeys(json, file, json.value("do_sample", false), defaults.warnings);
+  WarnOfOtherKeys(json, file, members.Bool("do_sample", false), defaults.warnings);
   return defaults;
 }
 

@@ -69,8 +69,16 @@ class NamedTokens {
     }
     for (const char* key : kLists) {
       const Json* list = FindMember(object, key);
-      if (list == nullptr || list->is_object()) continue;  // an object names variables of the template
+      if (list == nullptr) continue;
       const std::string place = absl::StrCat(ToAbsl(file), ": ", key);
+      if (list->is_object()) {
+        for (const auto& [name, value] : list->items()) {
+          const std::string of = absl::StrCat(key, ".", Printable(name, kQuotedBytes));
+          QD_ASSIGN_OR_RETURN(AddedToken token, ParseNamed(value, absl::StrCat(ToAbsl(file), ": ", of)));
+          Set(of, std::move(token), file);
+        }
+        continue;
+      }
       if (!list->is_array()) {
         return absl::DataLossError(absl::StrCat(place, " is ", Excerpt(*list), ", expected a list"));
       }

@@ -69,7 +69,9 @@ void RequestSignals::Deliver() {
 }
 
 absl::StatusOr<Reservation> LlmPort::Reserve(const LlmRequest& request, PromptSize prompt) {
-  int64_t tokens = std::max<int64_t>(prompt.tokens, 0);
+  // What an estimate has beyond the context will never wait: it is refused once it is counted.
+  const int64_t longest = prompt.exact ? prompt.tokens : std::min(prompt.tokens, options_.limits.max_context);
+  int64_t tokens = std::max<int64_t>(longest, 0);
   if (draining_) return WithReason(absl::UnavailableError("the model is draining"), "DRAINING");
   if (const int64_t most = options_.limits.queue.max_waiting_tokens; tokens > most) {
     if (prompt.exact && tokens > options_.limits.max_context) {

@@ -180,6 +180,7 @@ Step Http2Guard::Headers(const FrameHeader& first, size_t block_bytes, size_t al
   Step step{.what = Step::kForward, .bytes = all_bytes};
   if (opens) {
     stream_rate_.Take(1);
+    control_.Give(kControlFramesPerAnswer);  // a client gives each call a window before it knows of an answer
     step.opened = last_stream_ = first.stream;
     Stream& stream = streams_[first.stream];
     stream.since = now;
@@ -233,7 +234,7 @@ bool Http2Guard::Receive(Stream& s, std::span<const uint8_t> data, TimePoint now
       data = data.subspan(static_cast<size_t>(n));
     }
     if (s.message_bytes < kPrefixBytes || s.message_bytes < s.length + kPrefixBytes) continue;
-    if (s.had_message) s.later_bytes += s.message_bytes;
+    if (s.had_message) s.later_bytes += s.message_bytes + kMessageOverhead;
     s.had_message = completes = true;
     s.message_bytes = 0;
   }

@@ -63,6 +63,8 @@ class Http2Guard {
   static constexpr int kMaxRefusedFrames = 4096;
   // Of a block this much is the stream's own (kStreamBytes); the rest counts as received until the stream ends.
   static constexpr int64_t kFreeHeaderBytes = 16 * 1024;
+  // Of a whole message that waits to be read, what gRPC keeps besides its bytes (46 measured).
+  static constexpr int64_t kMessageOverhead = 64;
   // PINGs and SETTINGS that the server has not acknowledged yet. Clients have one or two under way.
   static constexpr int kMaxUnacknowledged = 32;
   // DATA frames under this size that complete nothing count as control frames: gRPC keeps 32 bytes of its own for each.
@@ -78,7 +80,8 @@ class Http2Guard {
   static constexpr TokenBucket::Rate kResetPace{256, 500};
   static constexpr TokenBucket::Rate kResetRate{4000, 100};
   // Clients send them because of what they receive (WINDOW_UPDATE, grpc-go's PING to measure the line): what the server
-  // sends of substance earns kControlFramesPerAnswer.
+  // sends of substance earns kControlFramesPerAnswer, and so does each call that opens, which is paced itself (grpcio
+  // sends two WINDOW_UPDATEs with it).
   static constexpr TokenBucket::Rate kControlRate{1000, 100};
   static constexpr double kControlFramesPerAnswer = 4;
 
@@ -136,7 +139,7 @@ class Http2Guard {
     bool had_message = false;   // one is whole
     uint32_t length = 0;        // of the current message, as far as its prefix is there
     int64_t message_bytes = 0;  // received of the current message, prefix included; 0 between two
-    int64_t later_bytes = 0;    // of whole messages after the first
+    int64_t later_bytes = 0;    // of whole messages after the first, kMessageOverhead each included
     int64_t header_bytes = 0;   // over kFreeHeaderBytes
     TimePoint since;            // its oldest unfinished message is awaited since then
     int64_t held() const { return message_bytes + later_bytes + header_bytes + (unfinished() ? kStreamBytes : 0); }

@@ -93,6 +93,38 @@ TEST(GenerationConfig, AFileThatSaysNothingOfSamplingIsKnown) {
   EXPECT_TRUE(Parse(R"({"do_sample":true})")->says_do_sample);
 }
 
+TEST(GenerationConfig, ANullIsAKeyThatIsNotThere) {
+  for (const char* key : {"do_sample",
+                          "temperature",
+                          "top_k",
+                          "top_p",
+                          "min_p",
+                          "repetition_penalty",
+                          "presence_penalty",
+                          "frequency_penalty",
+                          "no_repeat_ngram_size",
+                          "suppress_tokens",
+                          "begin_suppress_tokens",
+                          "bad_words_ids",
+                          "eos_token_id",
+                          "max_new_tokens",
+                          "max_length",
+                          "min_new_tokens",
+                          "min_length",
+                          "num_beams",
+                          "stop_strings",
+                          "watermarking_config",
+                          "typical_p",
+                          "early_stopping",
+                          "use_cache"}) {
+    const auto found = Parse("{\"" + std::string(key) + "\": null}");
+    ASSERT_TRUE(found.ok()) << key << ": " << found.status();
+    EXPECT_FALSE(found->says_do_sample) << key;
+    EXPECT_THAT(found->warnings, IsEmpty()) << key;
+    EXPECT_TRUE(ParseGenerationKeys("{\"" + std::string(key) + "\": null}", 256).ok()) << key;
+  }
+}
+
 TEST(GenerationConfig, IdsOutsideTheVocabularyAreWarnings) {
   const absl::StatusOr<GenerationDefaults> defaults =
       Parse(R"({"eos_token_id":[2,256],"suppress_tokens":[-1,5],"begin_suppress_tokens":[9223372036854775807]})");

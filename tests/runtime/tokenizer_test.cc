@@ -225,6 +225,16 @@ TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {
   EXPECT_EQ(Encode(*tokenizer, {{"ab", false}}), (std::vector<int32_t>{'a' - 0x21, 'b' - 0x21}));
 }
 
+// As a pad_token '!' makes it: without the token the character would vanish from every text.
+TEST(Tokenizer, ASpecialTokenOfOneCharacterIsStillThatCharacterOfAText) {
+  Json json = SmallJson();
+  const int32_t b = 'b' - 0x21;
+  json["added_tokens"] = {{{"id", b}, {"content", "b"}, {"special", true}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), {});
+  EXPECT_EQ(Encode(*tokenizer, {{"cb", false}}), (std::vector<int32_t>{'c' - 0x21, b}));
+  EXPECT_EQ(Encode(*tokenizer, {{"cb", true}}), (std::vector<int32_t>{'c' - 0x21, b}));
+}
+
 TEST(Tokenizer, OffsetsAreThoseOfTheFirstByte) {
   const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {});
   std::vector<int32_t> ids = {7};

@@ -673,6 +673,18 @@ TEST_F(LlmEngineTest, ASlowReadersTimeIsNoServiceTime) {
   RunToTheEnd();
 }
 
+// It is refused once it is counted, and until then others wait beside it.
+TEST_F(LlmEngineTest, ATextThatMayBeLongerThanTheContextTakesNoMoreOfTheQueueThanTheContext) {
+  LlmLimits limits = FakeLimits(100);  // a context of 512
+  limits.queue.max_waiting_tokens = 1000;
+  Make(limits);
+  LlmPort& port = *engine_->port();
+  const auto giant = port.Reserve({}, {.tokens = 16 << 20, .exact = false});
+  EXPECT_TRUE(giant.ok()) << giant.status();
+  const auto neighbour = port.Reserve({}, {.tokens = 400, .exact = true});
+  EXPECT_TRUE(neighbour.ok()) << neighbour.status();
+}
+
 TEST_F(LlmEngineTest, WhatAnEmptyQueueCannotTakeIsNotToBeTriedAgain) {
   LlmLimits limits = FakeLimits(100);  // a context of 512
   limits.queue.max_waiting_tokens = 100;

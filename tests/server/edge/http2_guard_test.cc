@@ -260,6 +260,27 @@ TEST_F(Http2GuardTest, AStormOfThreeThousandCancelsIsPacedAndPasses) {
   EXPECT_EQ(passed_.size(), Preface().size() + 3000 * (Headers(1) + Data(1, Message("x")) + Reset(1)).size());
 }
 
+// As grpcio sends them: each with a window for its stream and most with one for the connection.
+TEST_F(Http2GuardTest, AStormOfThreeThousandUnaryCancelsPassesToo) {
+  ExpectPassed(Preface());
+  for (uint32_t i = 0; i < 3000; ++i) {
+    const uint32_t stream = 1 + 2 * i;
+    ASSERT_EQ(SendPatiently(Headers(stream) + Frame(kWindowUpdate, 0, stream, "1234") +
+                            Frame(kWindowUpdate, 0, 0, "1234") + Data(stream, Message("x"), kEndStream) + Reset(stream))
+                  .what,
+              Step::kNeedMore)
+        << i;
+  }
+}
+
+// gRPC keeps some 46 bytes of a message that nobody has read yet, whatever is in it.
+TEST_F(Http2GuardTest, EmptyMessagesOfAStreamCountForWhatTheyTake) {
+  ExpectPassed(Preface() + Headers(1) + Data(1, Message("")));
+  const int64_t before = guard_.receiving_bytes();
+  for (int i = 0; i < 100; ++i) ExpectPassed(Data(1, Message("")));
+  EXPECT_GE(guard_.receiving_bytes() - before, 100 * 64);
+}
+
 // A call that had a part of its answer has been paced by it: giving it up is free.
 TEST_F(Http2GuardTest, CancelsOfAnsweredCallsAreNotPaced) {
   ExpectPassed(Preface());
@@ -379,9 +400,9 @@ TEST_F(Http2GuardTest, UnfinishedMessagesAreAccounted) {
 TEST_F(Http2GuardTest, SeveralMessagesInOneFrameAndOneMessageInManyFrames) {
   ExpectPassed(Preface() + Headers(1) + Headers(3));
   ExpectPassed(Data(1, Message("a") + Message("") + Message("b").substr(0, 3)));
-  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + kStreamBytes + kStreamBytes);
+  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + Http2Guard::kMessageOverhead + kStreamBytes + kStreamBytes);
   for (char c : Message("hello")) ExpectPassed(Data(3, std::string(1, c)));
-  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + kStreamBytes);
+  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + Http2Guard::kMessageOverhead + kStreamBytes);
 }
 
 TEST_F(Http2GuardTest, AMessageThatIsNotWholeInTimeIsLate) {
