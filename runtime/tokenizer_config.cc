@@ -145,8 +145,8 @@ absl::StatusOr<std::vector<AddedToken>> ParseAddedTokensJson(const Json& json, c
       return absl::DataLossError(absl::StrCat(ToAbsl(kAdded), ": '", Printable(text, kQuotedBytes), "' is ",
                                               Excerpt(value), ", expected an id from 0 to ", kMaxVocab - 1));
     }
-    const bool special =
-        std::ranges::any_of(named, [&](const NamedToken& n) { return n.token.content == std::string_view(text); });
+    const auto is_named = [&content = text](const NamedToken& n) { return n.token.content == content; };
+    const bool special = std::ranges::any_of(named, is_named);
     tokens.push_back({.content = text,
                       .id = static_cast<int32_t>(*id),
                       .special = special,

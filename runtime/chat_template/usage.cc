@@ -49,9 +49,9 @@ class Walker {
         WalkExpr(stmt.value);
         break;
       case Stmt::Kind::kIf:
-        for (const auto& [test, body] : stmt.branches) {
-          WalkExpr(test);
-          InScope([&] { Walk(body); });
+        for (const auto& branch : stmt.branches) {  // no structured binding: clang 14 captures none
+          WalkExpr(branch.first);
+          InScope([&] { Walk(branch.second); });
         }
         break;
       case Stmt::Kind::kFor:
