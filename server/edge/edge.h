@@ -3,7 +3,8 @@
 // it passes Http2Guard. One thread does it all. docs/decisions/0007-edge.md says why it is there.
 //
 // Where no place is left, a newcomer takes that of the connection without a call for longest, of the address that has
-// the most of them; only where all have calls is it refused. So nobody can lock others out by connecting.
+// the most of them; only where all have calls is it refused. So silent connections lock nobody out; connections that
+// each keep a call open, if only a watch, can.
 #pragma once
 
 #include <functional>

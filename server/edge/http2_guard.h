@@ -107,7 +107,7 @@ class Http2Guard {
   // The preface and the first SETTINGS were let pass.
   bool greeted() const { return greeted_; }
   // A header block was refused. Its effect on the compression of headers is lost, so no later one can be understood:
-  // the streams that are open go on to their ends, what the client begins after it is dropped.
+  // the streams that are open go on, what the client begins after it is dropped.
   bool leaving() const { return refused_stream_ != 0; }
   // Of a header block that is not whole.
   size_t block_bytes() const { return block_bytes_; }

@@ -7,40 +7,16 @@
 
 #include "server/generate_call.h"
 #include "server/status.h"
-#include "tests/server/fakes.h"
+#include "tests/server/call_fakes.h"
 #include "tests/testing/failing_allocator.h"
 
 namespace quantd {
 namespace {
-using quantd::testing::Event;
 using quantd::testing::FailAllocation;
 using quantd::testing::FakeRegistry;
+using quantd::testing::NoObserver;
+using quantd::testing::RecordingWriter;
 using quantd::testing::TinyCodec;
-
-class RecordingWriter final : public EventWriter {
- public:
-  LlmSink::Flow Write(v1::GenerateEvent) override { return LlmSink::Flow::kReady; }
-  void Close(const absl::Status& s) override {
-    status = s;
-    closed.Set();
-  }
-  Event closed;
-  absl::Status status;  // after closed
-};
-
-class NoObserver final : public EngineObserver {
- public:
-  void OnRejected(std::string_view) override {}
-  void OnStarted(Priority, Duration) override {}
-  void OnFirstToken(Duration) override {}
-  void OnInterToken(Duration) override {}
-  void OnPrefixLookup(int64_t, int64_t) override {}
-  void OnPreempted(int64_t) override {}
-  void OnStep(StepPhase, int64_t, int64_t, Duration) override {}
-  void OnTokens(const StepTokens&) override {}
-  void OnEnded(const RequestRecord&) override {}
-  void OnGauges(const EngineGauges&) override {}
-};
 
 void ExpectNoMemory(const absl::Status& status) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
