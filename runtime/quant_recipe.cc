@@ -76,11 +76,11 @@ QuantRecipe::Choice QuantRecipe::Choose(std::string_view layer, WeightRole role,
 }
 
 absl::Status QuantRecipe::CheckRules(const std::vector<std::string>& layers) const {
-  for (const auto& [pattern, scheme] : rules_) {
-    const bool matches =
-        std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) { return GlobMatch(pattern, layer); });
+  for (const auto& [glob, scheme] : rules_) {
+    const bool matches = std::any_of(layers.begin(), layers.end(),
+                                     [&pattern = glob](const std::string& layer) { return GlobMatch(pattern, layer); });
     if (!matches) {
-      return WithField(absl::InvalidArgumentError(absl::StrCat("rules: pattern \"", pattern,
+      return WithField(absl::InvalidArgumentError(absl::StrCat("rules: pattern \"", glob,
                                                                "\" matches no layer of the model, whose last is ",
                                                                layers.empty() ? "missing" : layers.back())),
                        "spec.quantization.rules");
