@@ -22,6 +22,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::internal::WireFormatLite;
 using google::protobuf::io::CodedInputStream;
 
+constexpr int kMaxVarintBytes = 10, kMaxVarint32Bytes = 5;
+
 // Where a message is: the field that holds it, in the message that holds that field.
 struct Place {
   const Place* outer = nullptr;
@@ -90,7 +92,7 @@ class WireScan {
       return Malformed(place, absl::StrCat("is nested more than ", limits_.max_depth, " messages deep"));
     }
     Repeats repeats;
-    while (const uint32_t tag = in_.ReadTag()) {
+    while (const uint32_t tag = Tag()) {
       if (++counts_.fields > limits_.max_fields) return TooMany(place, limits_.max_fields, "fields");
       const int number = WireFormatLite::GetTagFieldNumber(tag);
       const FieldDescriptor* field = number > 0 ? type.FindFieldByNumber(number) : nullptr;
@@ -102,11 +104,25 @@ class WireScan {
       const Place here{&place, field, field->is_repeated() && !packed ? repeats.Next(field) : -1};
       QD_RETURN_IF_ERROR(Field(WireFormatLite::GetTagWireType(tag), here, depth));
     }
-    return in_.ConsumedEntireMessage() ? absl::OkStatus()
-                                       : Malformed(place, "is not a message of its type: it has a broken field tag");
+    return in_.ConsumedEntireMessage() && !overlong_
+               ? absl::OkStatus()
+               : Malformed(place, "is not a message of its type: it has a broken field tag");
   }
 
  private:
+  // A field's tag or a length; 0 and false where there is none. protobuf's parser takes five bytes of either at most,
+  // its stream more.
+  uint32_t Tag() {
+    const int at = in_.CurrentPosition();
+    const uint32_t tag = in_.ReadTag();
+    overlong_ = in_.CurrentPosition() - at > kMaxVarint32Bytes;
+    return overlong_ ? 0 : tag;
+  }
+  bool Size(int& size) {
+    const int at = in_.CurrentPosition();
+    return in_.ReadVarintSizeAsInt(&size) && in_.CurrentPosition() - at <= kMaxVarint32Bytes;
+  }
+
   absl::Status Field(WireFormatLite::WireType wire, const Place& here, int depth) {
     const FieldDescriptor& field = *here.field;
     const WireFormatLite::WireType own = WireTypeOf(field);
@@ -120,7 +136,7 @@ class WireScan {
       return SkipNumber(wire, here);
     }
     int size = 0;
-    if (!in_.ReadVarintSizeAsInt(&size) || size > in_.BytesUntilLimit()) return Malformed(here, "is cut off");
+    if (!Size(size) || size > in_.BytesUntilLimit()) return Malformed(here, "is cut off");
     if (packed) return Packed(size, own, here);
     QD_RETURN_IF_ERROR(CountPart(here));
     if (field.type() != FieldDescriptor::TYPE_MESSAGE) return Text(size, here);
@@ -138,7 +154,7 @@ class WireScan {
     const WireFormatLite::WireType wire = WireFormatLite::GetTagWireType(tag);
     if (wire != WireFormatLite::WIRETYPE_LENGTH_DELIMITED) return SkipNumber(wire, place);
     int size = 0;
-    if (!in_.ReadVarintSizeAsInt(&size) || size > in_.BytesUntilLimit() || !in_.Skip(size)) {
+    if (!Size(size) || size > in_.BytesUntilLimit() || !in_.Skip(size)) {
       return Malformed(place, absl::StrCat("is cut off in its field of number ", number));
     }
     return absl::OkStatus();
@@ -178,8 +194,12 @@ class WireScan {
     in_.Skip(size);
     int64_t values = 0;
     if (own == WireFormatLite::WIRETYPE_VARINT) {
-      values = std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0x80) == 0; });
-      if (!bytes.empty() && (bytes.back() & 0x80) != 0) return Malformed(here, "is cut off");
+      int length = 0;
+      for (const char c : bytes) {
+        if (++length > kMaxVarintBytes) return Malformed(here, "has a number that does not end");
+        if ((c & 0x80) == 0) ++values, length = 0;
+      }
+      if (length != 0) return Malformed(here, "is cut off");
     } else {
       const int width = own == WireFormatLite::WIRETYPE_FIXED32 ? 4 : 8;
       if (size % width != 0) return Malformed(here, "is cut off");
@@ -207,6 +227,7 @@ class WireScan {
 
   const WireLimits limits_;
   CodedInputStream in_;
+  bool overlong_ = false;  // the last tag
   WireCounts counts_;
 };
 

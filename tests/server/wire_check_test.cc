@@ -122,6 +122,18 @@ TEST(WireCheckTest, RefusesWhatIsCutOffOrNoMessage) {
   ExpectInvalid(Field(5, "\x0a\x7f"), "chat.messages[0]", "chat.messages[0] is cut off");
 }
 
+TEST(WireCheckTest, RefusesVarintsThatAreLongerThanProtobufTakes) {
+  const std::string zero(1, '\0'), one = "\x81\x80\x80\x80\x80";
+  ExpectInvalid("\x92\x80\x80\x80\x80" + zero + "\x01m", "",
+                "the request is not a message of its type: it has a broken field tag");
+  ExpectInvalid("\x12" + one + zero + "m", "model", "model is cut off");
+  ExpectInvalid("\x7a" + one + zero + "m", "", "the request is cut off in its field of number 15");
+  EXPECT_TRUE(Check("\x12" + one.substr(0, 4) + zero + "m").ok());
+  const std::string number(9, '\x80');
+  EXPECT_TRUE(Check(Field(4, Field(1, number + zero))).ok());
+  ExpectInvalid(Field(4, Field(1, number + "\x80" + zero)), "tokens.ids", "tokens.ids has a number that does not end");
+}
+
 TEST(WireCheckTest, EveryPrefixOfAMessageIsTakenOrRefusedAsProtobufDoes) {
   const std::string bytes = FullRequest().SerializeAsString();
   for (size_t size = 0; size <= bytes.size(); ++size) {

@@ -34,6 +34,14 @@ class FuzzTest(unittest.TestCase):
         self.assertRegex(done.stdout, r"\| a +\| +900 \| +45 \| +12 \| nothing found \|")
         self.assertIn("-max_total_time=7", (self.build / "args").read_text())
 
+    def test_takes_options_before_and_among_targets(self):
+        self.target("a", STATS)
+        self.target("b", STATS)
+        done = self.run_tool("--runs", "5", "a", "--jobs", "1", "b")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("| a ", done.stdout)
+        self.assertIn("| b ", done.stdout)
+
     def test_runs_a_number_of_executions(self):
         self.target("a", f'echo "$@" > {self.build}/args; {STATS}')
         self.assertEqual(self.run_tool("fuzz_a", "--runs", "5").returncode, 0)
