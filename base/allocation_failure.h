@@ -3,36 +3,36 @@
 // them must leave its state whole when an exception passes through.
 #pragma once
 
-#include <new>
-#include <stdexcept>
 #include <utility>
 
 #include <absl/status/status.h>
 
-#include "base/error.h"
-
 namespace quantd {
 
-// ResourceExhausted OUT_OF_MEMORY, with a retry delay.
-inline absl::Status AllocationFailedError() {
-  return WithReason(WithRetryAfter(absl::ResourceExhaustedError("an allocation failed: the server is out of memory"),
-                                   std::chrono::seconds(1)),
-                    "OUT_OF_MEMORY");
-}
+// ResourceExhausted OUT_OF_MEMORY, with a retry delay. Made when the process begins: to say it takes no memory.
+absl::Status AllocationFailedError();
 
-// The status of `work`, or AllocationFailedError where an allocation in it failed (std::length_error: one of a size
-// that no allocator takes). Any other exception is a bug of ours, and Internal: it too ends one request alone.
+// Within a catch block: AllocationFailedError where the exception is an allocation that failed (std::length_error: one
+// of a size that no allocator takes). Another std::exception is a bug of ours, and Internal; anything else goes on.
+absl::Status StatusOfCaughtException();
+
+// The status of `work`, or StatusOfCaughtException of what it threw. Takes no memory itself.
 template <typename Work>
 absl::Status CatchAllocationFailure(Work&& work) {
   try {
     return std::forward<Work>(work)();
-  } catch (const std::bad_alloc&) {
-    return AllocationFailedError();
-  } catch (const std::length_error&) {
-    return AllocationFailedError();
-  } catch (const std::exception& bug) {
-    return absl::InternalError(bug.what());
+  } catch (...) {
+    return StatusOfCaughtException();
   }
+}
+
+// For what may be left out where there is no memory for it: a line of the log, a hint.
+template <typename Work>
+void IfMemoryAllows(Work&& work) {
+  static_cast<void>(CatchAllocationFailure([&] {
+    std::forward<Work>(work)();
+    return absl::OkStatus();
+  }));
 }
 
 }  // namespace quantd

@@ -1,6 +1,8 @@
 #include "scheduler/block_manager.h"
 
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 #include <absl/hash/hash.h>
 #include <absl/types/span.h>
@@ -21,10 +23,10 @@ BlockManager::BlockManager(int64_t blocks, int block_tokens, HashFunction hash)
     : block_tokens_(block_tokens),
       hash_(hash),
       blocks_(static_cast<size_t>(blocks)),
-      tokens_(static_cast<size_t>(blocks) * static_cast<size_t>(block_tokens)) {
+      tokens_(static_cast<size_t>(blocks) * static_cast<size_t>(block_tokens)),
+      index_(std::bit_ceil(static_cast<size_t>(blocks)), kEnd) {
   QD_CHECK(blocks > 0 && block_tokens > 0);
   list_.prev = list_.next = kEnd;
-  index_.reserve(blocks_.size());
   for (int32_t id = 0; id < static_cast<int32_t>(blocks); ++id) Link(id, kEnd);
   available_ = blocks;
 }
@@ -67,9 +69,9 @@ void BlockManager::Unref(int32_t id) {
 void BlockManager::Forget(int32_t id) {
   Block& block = At(id);
   if (block.chain == 0) return;
-  index_.erase(block.key);
+  LinkOf(block.key) = block.next_in_bucket;
   block.chain = 0;
-  block.salt.clear();
+  block.salt = CacheSalt();
   if (block.refs == 0) --cached_;
 }
 
@@ -82,19 +84,26 @@ int32_t BlockManager::Take() {
   return id;
 }
 
-int32_t BlockManager::Find(uint64_t key, uint64_t parent, std::string_view salt, std::span<const int32_t> tokens) {
-  const auto it = index_.find(key);
-  if (it == index_.end()) return -1;
-  const Block& block = At(it->second);
-  if (block.parent != parent || block.salt != salt) return -1;
-  return std::ranges::equal(TokensOf(it->second), tokens) ? it->second : -1;
+int32_t& BlockManager::LinkOf(uint64_t key) {
+  int32_t* link = &index_[static_cast<size_t>(key) & (index_.size() - 1)];
+  while (*link != kEnd && At(*link).key != key) link = &At(*link).next_in_bucket;
+  return *link;
 }
 
-int64_t BlockManager::Match(std::string_view salt, std::span<const int32_t> tokens, BlockTable& table) {
+int32_t BlockManager::Find(uint64_t key, uint64_t parent, std::string_view salt, std::span<const int32_t> tokens) {
+  const int32_t id = LinkOf(key);
+  if (id == kEnd) return kEnd;
+  const Block& block = At(id);
+  if (block.parent != parent || block.salt.text() != salt) return kEnd;
+  return std::ranges::equal(TokensOf(id), tokens) ? id : kEnd;
+}
+
+int64_t BlockManager::Match(const CacheSalt& salt, std::span<const int32_t> tokens, BlockTable& table) {
   QD_CHECK(table.ids.empty() && table.published == 0);
   const size_t step = static_cast<size_t>(block_tokens_);
+  table.ids.reserve(tokens.size() / step);
   for (size_t begin = 0; begin + step < tokens.size(); begin += step) {
-    const std::string_view root = begin == 0 ? salt : std::string_view();
+    const std::string_view root = begin == 0 ? salt.text() : std::string_view();
     const auto content = tokens.subspan(begin, step);
     const int32_t id = Find(hash_(table.chain, root, content), table.chain, root, content);
     if (id < 0) break;
@@ -109,15 +118,17 @@ int64_t BlockManager::Match(std::string_view salt, std::span<const int32_t> toke
 bool BlockManager::Grow(BlockTable& table, int64_t tokens) {
   const int64_t missing = BlocksFor(tokens) - static_cast<int64_t>(table.ids.size());
   if (missing > available_) return false;
+  if (missing > 0) table.ids.reserve(static_cast<size_t>(BlocksFor(tokens)));
   for (int64_t i = 0; i < missing; ++i) table.ids.push_back(Take());
   return true;
 }
 
-void BlockManager::Publish(std::string_view salt, std::span<const int32_t> tokens, int64_t computed,
+void BlockManager::Publish(const CacheSalt& salt, std::span<const int32_t> tokens, int64_t computed,
                            BlockTable& table) {
   const size_t step = static_cast<size_t>(block_tokens_);
   for (; (table.published + 1) * block_tokens_ <= computed; ++table.published) {
-    const std::string_view root = table.published == 0 ? salt : std::string_view();
+    const bool first = table.published == 0;
+    const std::string_view root = first ? salt.text() : std::string_view();
     const auto content = tokens.subspan(static_cast<size_t>(table.published) * step, step);
     const uint64_t key = hash_(table.chain, root, content);
     const int32_t known = Find(key, table.chain, root, content);
@@ -125,15 +136,16 @@ void BlockManager::Publish(std::string_view salt, std::span<const int32_t> token
       table.chain = At(known).chain;
       continue;
     }
-    if (const auto it = index_.find(key); it != index_.end()) Forget(it->second);  // a collision: the newer one stays
+    if (const int32_t other = LinkOf(key); other != kEnd) Forget(other);  // a collision: the newer one stays
     const int32_t id = table.ids[static_cast<size_t>(table.published)];
     Block& block = At(id);
     block.parent = table.chain;
     block.key = key;
-    block.salt = root;
+    if (first) block.salt = salt;
     block.chain = table.chain = ++last_chain_;
     std::ranges::copy(content, TokensOf(id).begin());
-    index_.emplace(key, id);
+    int32_t& bucket = index_[static_cast<size_t>(key) & (index_.size() - 1)];
+    block.next_in_bucket = std::exchange(bucket, id);
   }
 }
 
@@ -151,6 +163,7 @@ std::optional<BlockTable> BlockManager::Fork(const BlockTable& table, int64_t to
   QD_CHECK(BlocksFor(tokens) <= static_cast<int64_t>(table.ids.size()) && table.published <= whole);
   if (partial && available_ == 0) return std::nullopt;
   BlockTable child;
+  child.ids.reserve(static_cast<size_t>(BlocksFor(tokens)));
   child.ids.assign(table.ids.begin(), table.ids.begin() + whole);
   child.published = table.published;
   child.chain = table.chain;

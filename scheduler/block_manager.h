@@ -3,18 +3,32 @@
 // A block is used (a sequence refers to it), cached (nobody does, but the prefix index knows its contents) or free.
 // Free and cached blocks form one list in the order in which they will be taken: blocks of unknown content first, then
 // the least recently released. Taking a cached block is its eviction. All single-block operations are O(1).
+//
+// Nothing is allocated after the constructor but the ids of a table, which its owner may reserve.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
-
 namespace quantd {
+
+// What keeps one tenant's prefixes from another's. Copies share the text.
+class CacheSalt {
+ public:
+  CacheSalt() = default;
+  explicit CacheSalt(std::string_view text) {
+    if (!text.empty()) text_ = std::make_shared<const std::string>(text);
+  }
+  std::string_view text() const { return text_ == nullptr ? std::string_view() : *text_; }
+
+ private:
+  std::shared_ptr<const std::string> text_;  // null: empty
+};
 
 // The blocks of one sequence: block ids[i] holds positions [i * block_tokens, (i + 1) * block_tokens).
 struct BlockTable {
@@ -39,14 +53,14 @@ class BlockManager {
   // Points the empty `table` at the cached blocks that hold the longest known prefix of `tokens`, whole blocks only and
   // at most tokens.size() - 1 tokens, so that something is left to compute. Returns the tokens covered. Tokens, salt
   // and the whole chain before a block are compared, so a hash collision is a miss.
-  int64_t Match(std::string_view salt, std::span<const int32_t> tokens, BlockTable& table);
+  int64_t Match(const CacheSalt& salt, std::span<const int32_t> tokens, BlockTable& table);
 
   // Makes room for `tokens` tokens. False, and nothing changed, where blocks are lacking.
   bool Grow(BlockTable& table, int64_t tokens);
 
   // Tells the index of the whole blocks among the first `computed` of `tokens`. Only for contents that are really
   // there: call it when the step that filled them has succeeded.
-  void Publish(std::string_view salt, std::span<const int32_t> tokens, int64_t computed, BlockTable& table);
+  void Publish(const CacheSalt& salt, std::span<const int32_t> tokens, int64_t computed, BlockTable& table);
 
   // Gives back every block and empties the table. Later blocks are taken again before earlier ones.
   void Release(BlockTable& table);
@@ -71,13 +85,16 @@ class BlockManager {
     uint64_t chain = 0;   // never used twice; 0 = not in the index
     uint64_t parent = 0;  // chain of the block before; 0 = a first block
     uint64_t key = 0;
-    std::string salt;  // of a first block
+    int32_t next_in_bucket = 0;  // of the index
+    CacheSalt salt;              // of a first block
   };
 
   std::span<int32_t> TokensOf(int32_t id) {
     return std::span(tokens_).subspan(static_cast<size_t>(id) * static_cast<size_t>(block_tokens_),
                                       static_cast<size_t>(block_tokens_));
   }
+  // Where the index refers to the block of this key, or to none: -1 is there.
+  int32_t& LinkOf(uint64_t key);
   int32_t Find(uint64_t key, uint64_t parent, std::string_view salt, std::span<const int32_t> tokens);  // -1 = none
   int32_t Take();
   void Ref(int32_t id);
@@ -92,7 +109,7 @@ class BlockManager {
   Block list_;  // sentinel of the list, under the id -1
   Block& At(int32_t id) { return id < 0 ? list_ : blocks_[static_cast<size_t>(id)]; }
   std::vector<int32_t> tokens_;  // contents of indexed blocks, [blocks, block_tokens]
-  absl::flat_hash_map<uint64_t, int32_t> index_;
+  std::vector<int32_t> index_;   // bucket → its first block; as many as there may be blocks: it never grows
   int64_t available_ = 0, cached_ = 0, touched_ = 0;
   uint64_t last_chain_ = 0;
 };

@@ -72,6 +72,7 @@ struct LlmEngine::Request {
   std::optional<TokenHistory> history;  // where its sampling penalizes
   Delta pending;
   std::optional<OutputEnd> end;  // set where the content ended the output
+  absl::Status failure;          // why it ends, where the engine knows better than the scheduler
   std::optional<TimePoint> started;
   std::optional<TimePoint> held_up_since;  // its reader is full
   Duration held_up{};
@@ -127,15 +128,15 @@ void LlmEngine::Submit(LlmSubmission submission) {
     Take(std::move(submission));
     return absl::OkStatus();
   });
-  if (status.ok()) return;
-  if (requests_.contains(id)) {
+  if (!status.ok() && requests_.contains(id)) {
     EndOne(id, status);
-    return Publish(clock_(), /*stepped=*/false);
+  } else if (!status.ok()) {
+    port_->LeaveQueue(prompt_tokens);
+    port_->RecordEnded(who, status);
+    sink->OnDone(status, {}, {});
+    port_->Finished();
   }
-  port_->LeaveQueue(prompt_tokens);
-  port_->RecordEnded(who, status);
-  sink->OnDone(status, {}, {});
-  port_->Finished();
+  Publish(clock_(), /*stepped=*/false);
 }
 
 void LlmEngine::Take(LlmSubmission submission) {
@@ -145,6 +146,9 @@ void LlmEngine::Take(LlmSubmission submission) {
   const StopConditions& stopping = r.request.stopping;
   if (!stopping.ignore_eos) r.end_ids = eos_token_ids_;
   r.end_ids.insert(r.end_ids.end(), stopping.stop_token_ids.begin(), stopping.stop_token_ids.end());
+  if (const size_t most = farewells_.size() + requests_.size() + 1; farewells_.capacity() < most) {
+    farewells_.reserve(2 * most);
+  }
   requests_.emplace(id, std::move(owned));
 
   SequenceSpec spec;
@@ -152,7 +156,7 @@ void LlmEngine::Take(LlmSubmission submission) {
   spec.priority = r.request.priority;
   spec.prompt = std::move(r.request.prompt);
   spec.max_new_tokens = stopping.max_new_tokens;
-  spec.cache_salt = r.request.cache_salt;
+  spec.cache_salt = CacheSalt(r.request.cache_salt);
   spec.bypass_prefix_cache = r.request.bypass_prefix_cache;
   spec.arrival = r.request.arrival;
   spec.deadline = r.request.deadline;
@@ -160,7 +164,6 @@ void LlmEngine::Take(LlmSubmission submission) {
   if (stopping.time_limit) spec.finish_by = spec.arrival + *stopping.time_limit;
   r.sink->OnAccepted(scheduler_.waiting());
   scheduler_.On(Submitted{std::move(spec)});
-  Publish(clock_(), /*stepped=*/false);
 }
 
 void LlmEngine::Cancel(SequenceId id) { Finish(scheduler_.On(Cancelled{id}), absl::OkStatus()); }
@@ -173,8 +176,8 @@ void LlmEngine::ReaderReady(SequenceId id) {
 }
 
 void LlmEngine::Tick(TimePoint now) {
-  const Actions actions = scheduler_.Tick(now);
-  if (!actions.empty()) Finish(actions, absl::OkStatus());
+  const Actions& ended = scheduler_.Tick(now);
+  if (!ended.empty()) Finish(ended, absl::OkStatus());
 }
 
 std::optional<Offer> LlmEngine::Peek(TimePoint now) const {
@@ -187,37 +190,30 @@ std::optional<Offer> LlmEngine::Peek(TimePoint now) const {
 }
 
 void LlmEngine::EndAll(const absl::Status& status) {
+  // An exception left Run, so a bug of ours: what of the step's work was done and what was not, nobody knows.
+  if (scheduler_.in_step()) Finish(scheduler_.On(StepDone{.ok = false, .outputs = {}}), status);
   while (!requests_.empty()) EndOne(requests_.begin()->first, status);
   Publish(clock_(), /*stepped=*/false);
 }
 
 void LlmEngine::EndOne(SequenceId id, const absl::Status& status) {
-  for (const Ended& ended : scheduler_.On(Cancelled{id})) Finish(ended, status);
-  // The scheduler does not know it where a failure came between its end there and here.
-  if (requests_.contains(id)) Finish(Ended{.id = id}, status);
+  At(id).failure = status;
+  for (const Ended& ended : scheduler_.On(Cancelled{id})) Finish(ended, absl::OkStatus());
+  // The scheduler does not know it where its submission failed.
+  if (requests_.contains(id)) Finish(Ended{.id = id}, absl::OkStatus());
 }
 
+// Nothing is allocated but within a runner that fails and for one request at a time (TakeTokens, Finish, Deliver), so
+// an allocation that fails leaves every other request as it is.
 void LlmEngine::Run() {
-  const absl::Status status = CatchAllocationFailure([this] {
-    Step();
-    return absl::OkStatus();
-  });
-  if (status.ok()) return;
-  // What of the step's work was done and what was not, nobody knows.
-  if (scheduler_.in_step()) {
-    for (const Ended& ended : scheduler_.On(StepDone{.ok = false, .outputs = {}})) Finish(ended, status);
-  }
-  EndAll(status);
-}
-
-void LlmEngine::Step() {
   const TimePoint now = clock_();
   Tick(now);
   const StepPlan& plan = scheduler_.Plan(now);
   const TimePoint begin = clock_();
   if (plan.empty()) return;
   const LlmStepInput input = MakeInput(plan);
-  const absl::Status status = runner_->Step(input, std::span(results_).first(input.logit_rows.size()));
+  const absl::Status status =
+      CatchAllocationFailure([&] { return runner_->Step(input, std::span(results_).first(input.logit_rows.size())); });
   const TimePoint end = clock_();
 
   const Duration took = end - begin;
@@ -236,8 +232,7 @@ void LlmEngine::Step() {
   port_->observer().OnStep(phase, plan.tokens, sequences, took);
   TakeTokens(plan, end);
   CountTokens(plan);
-  const Actions actions = scheduler_.On(StepDone{.ok = true, .outputs = outputs_});
-  for (const Ended& ended : actions) Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
+  for (const Ended& e : scheduler_.On(StepDone{.ok = true, .outputs = outputs_})) Finish(e, absl::OkStatus());
   Deliver(plan, end);
   Publish(end, /*stepped=*/true);
 }
@@ -300,8 +295,13 @@ void LlmEngine::TakeTokens(const StepPlan& plan, TimePoint now) {
   for (const PlannedSequence& s : plan.sequences) {
     if (!s.wants_token) continue;
     const int32_t token = results_[outputs_.size()].token;
-    const bool stopped = token >= 0 && TakeToken(At(s.id), token, now);
-    outputs_.push_back({s.id, token, stopped});
+    bool stopped = false;
+    Request& r = At(s.id);
+    r.failure = CatchAllocationFailure([&] {
+      stopped = token >= 0 && TakeToken(r, token, now);
+      return absl::OkStatus();
+    });
+    outputs_.push_back({s.id, token, stopped || !r.failure.ok()});
   }
 }
 
@@ -371,21 +371,26 @@ void LlmEngine::Deliver(const StepPlan& plan, TimePoint now) {
     Request& r = *it->second;
     if (r.pending.text.empty()) continue;
     if (static_cast<int64_t>(r.pending.token_ids.size()) < r.request.stream_interval) continue;
-    const LlmSink::Flow flow = r.sink->OnDelta(std::exchange(r.pending, {}));
-    if (flow == LlmSink::Flow::kReady) continue;
-    r.held_up_since = now;
-    for (const Ended& ended : scheduler_.On(ReaderBlocked{s.id}))
-      Finish(ended, StatusOf(ended.cause, absl::OkStatus()));
+    LlmSink::Flow flow = LlmSink::Flow::kReady;
+    const absl::Status delivered = CatchAllocationFailure([&] {
+      flow = r.sink->OnDelta(std::exchange(r.pending, {}));
+      return absl::OkStatus();
+    });
+    if (!delivered.ok()) {
+      EndOne(s.id, delivered);
+    } else if (flow == LlmSink::Flow::kFull) {
+      r.held_up_since = now;
+      for (const Ended& ended : scheduler_.On(ReaderBlocked{s.id})) Finish(ended, absl::OkStatus());
+    }
   }
 }
 
-void LlmEngine::Finish(std::span<const Ended> ended, const absl::Status& step) {
-  for (const Ended& e : ended) Finish(e, StatusOf(e.cause, step));
+void LlmEngine::Finish(std::span<const Ended> ended, const absl::Status& step) noexcept {
+  for (const Ended& e : ended) Finish(e, step);
   Publish(clock_(), /*stepped=*/!step.ok());
 }
 
-void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
-  farewells_.reserve(farewells_.size() + 1);  // first: whoever is taken out below hears of it
+void LlmEngine::Finish(const Ended& ended, const absl::Status& step) noexcept {
   const auto it = requests_.find(ended.id);
   const std::unique_ptr<Request> owned = std::move(it->second);
   requests_.erase(it);
@@ -400,21 +405,21 @@ void LlmEngine::Finish(const Ended& ended, const absl::Status& status) {
     r.timing.queued = r.timing.total;
     port_->LeaveQueue(r.prompt_tokens);
   }
-  std::string reason = GetReason(status);
-  if (status.ok()) {
-    FinishOutput(r, ended);
-    reason = Name(r.end->reason);
+  if (r.failure.ok()) {
+    r.failure = CatchAllocationFailure([&] {
+      absl::Status status = StatusOf(ended.cause, step);
+      if (status.ok()) FinishOutput(r, ended);
+      return status;
+    });
   }
   const Usage usage{.prompt_tokens = r.prompt_tokens, .cached_tokens = r.cached_tokens, .new_tokens = r.new_tokens};
   RequestRecord record;
   record.id = r.request.id;
   record.priority = r.request.priority;
-  record.code = status.code();
-  record.reason = reason;
   record.usage = usage;
   record.timing = r.timing;
-  port_->observer().OnEnded(record);
-  farewells_.push_back({std::move(r.sink), status, usage, r.timing});
+  port_->Record(record, r.failure, r.failure.ok() ? Name(r.end->reason) : std::string_view());
+  farewells_.push_back({std::move(r.sink), r.failure, usage, r.timing});
 }
 
 // The last delta and the end. Text that might have begun a stop text leaves; bytes of a character that is not whole do
@@ -453,6 +458,7 @@ absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const
       return WithReason(absl::InternalError("the model's logits are not finite, or suppress every token"),
                         "NAN_LOGITS");
     case EndCause::kStepFailed:
+      if (step == AllocationFailedError()) return step;
       return WithReason(absl::InternalError(absl::StrCat("the step failed: ", step.message())), "STEP_FAILED");
   }
   return absl::InternalError("unknown end");
@@ -460,7 +466,7 @@ absl::Status LlmEngine::StatusOf(EndCause cause, const absl::Status& step) const
 
 // Tells the outside how things stand, then says goodbye to who has ended: whoever hears OnDone finds the numbers up to
 // date.
-void LlmEngine::Publish(TimePoint now, bool stepped) {
+void LlmEngine::Publish(TimePoint now, bool stepped) noexcept {
   const BlockManager& blocks = scheduler_.blocks();
   EngineLoad load;
   load.running = scheduler_.running();
@@ -491,10 +497,11 @@ void LlmEngine::Publish(TimePoint now, bool stepped) {
   }
   port_->observer().OnGauges(gauges);
 
-  for (Farewell& f : std::exchange(farewells_, {})) {
+  for (const Farewell& f : farewells_) {
     f.sink->OnDone(f.status, f.usage, f.timing);
     port_->Finished();
   }
+  farewells_.clear();
 }
 
 }  // namespace quantd

@@ -45,7 +45,8 @@ class LlmEngine final : public Engine {
   void Tick(TimePoint now) override;
   std::optional<TimePoint> NextWakeup() const override { return scheduler_.NextWakeup(); }
   std::optional<Offer> Peek(TimePoint now) const override;
-  // An allocation that fails in a step ends all requests of this engine with ResourceExhausted OUT_OF_MEMORY.
+  // An allocation that fails ends the request that it was for with ResourceExhausted OUT_OF_MEMORY; one within the
+  // runner's step ends those of the step.
   void Run() override;
   void EndAll(const absl::Status& status) override;
 
@@ -55,7 +56,6 @@ class LlmEngine final : public Engine {
 
   Request& At(SequenceId id) { return *requests_.at(id); }
   void Take(LlmSubmission submission);
-  void Step();
   void EndOne(SequenceId id, const absl::Status& status);
   void NotePlan(const StepPlan& plan, TimePoint now);
   LlmStepInput MakeInput(const StepPlan& plan);
@@ -64,11 +64,12 @@ class LlmEngine final : public Engine {
   bool TakeToken(Request& r, int32_t token, TimePoint now);
   void TakeText(Request& r, int32_t token);
   void Deliver(const StepPlan& plan, TimePoint now);
-  void Finish(std::span<const Ended> ended, const absl::Status& step);
-  void Finish(const Ended& ended, const absl::Status& status);
+  // `step` is the status of the step that ended it. They allocate nothing that they cannot do without.
+  void Finish(std::span<const Ended> ended, const absl::Status& step) noexcept;
+  void Finish(const Ended& ended, const absl::Status& step) noexcept;
   void FinishOutput(Request& r, const Ended& ended);
   absl::Status StatusOf(EndCause cause, const absl::Status& step) const;
-  void Publish(TimePoint now, bool stepped);
+  void Publish(TimePoint now, bool stepped) noexcept;
 
   const std::vector<int32_t> eos_token_ids_, suppress_tokens_;
   std::vector<int32_t> begin_suppress_tokens_;  // suppress_tokens_ among them
@@ -79,7 +80,7 @@ class LlmEngine final : public Engine {
   LlmScheduler scheduler_;
   // std: abseil's tables are broken by an allocation that fails while they grow.
   std::unordered_map<SequenceId, std::unique_ptr<Request>> requests_;
-  std::vector<Farewell> farewells_;
+  std::vector<Farewell> farewells_;  // with room for all of requests_ besides
   QueueEstimate queue_estimate_;
 
   // The step's inputs, sized once so that nothing is allocated between Plan and the end of Step.

@@ -53,12 +53,7 @@ Reservation::~Reservation() {
 }
 
 void RequestSignals::Notify() {
-  if (notified_.exchange(true)) return;
-  const absl::Status posted = CatchAllocationFailure([this] {
-    mailbox_->Post([self = shared_from_this()] { self->Deliver(); });
-    return absl::OkStatus();
-  });
-  if (!posted.ok()) notified_ = false;  // the flags stay: the next notice brings what this one was to
+  if (!notified_.exchange(true)) mailbox_->PostNotice(shared_from_this());
 }
 
 void RequestSignals::Deliver() {
@@ -115,6 +110,10 @@ absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation rese
   QD_CHECK(reservation.held() && sink != nullptr);
   const TimePoint now = options_.clock();
   QD_RETURN_IF_ERROR(Check(request, now));
+  // Whatever allocates, then what changes a bound.
+  auto signals = std::make_shared<RequestSignals>(engine_, options_.mailbox, ++last_id_);
+  auto submission = std::make_shared<LlmSubmission>();
+  Mailbox::Mail mail = [engine = engine_, submission] { engine->Submit(std::move(*submission)); };
   const int64_t tokens = static_cast<int64_t>(request.prompt.size());
   const int64_t reserved = reservation.tokens();
   if (tokens > reserved && !TakeTokens(tokens - reserved)) {
@@ -125,9 +124,6 @@ absl::StatusOr<std::shared_ptr<RequestControl>> LlmPort::Submit(Reservation rese
         RetryDelay());
   }
   if (tokens < reserved) waiting_tokens_ -= reserved - tokens;
-  auto signals = std::make_shared<RequestSignals>(engine_, options_.mailbox, ++last_id_);
-  auto submission = std::make_shared<LlmSubmission>();
-  Mailbox::Mail mail = [engine = engine_, submission] { engine->Submit(std::move(*submission)); };
   *submission = {std::move(request), std::move(sink), signals};
   Consume(reservation);
   {
@@ -197,15 +193,24 @@ absl::Status LlmPort::Check(const LlmRequest& request, TimePoint now) const {
 }
 
 void LlmPort::RecordEnded(const LlmRequest& request, const absl::Status& status) {
-  const std::string reason = GetReason(status);
+  IfMemoryAllows([&] {
+    if (const std::string_view label = RejectedLabel(GetReason(status)); !label.empty()) {
+      options_.observer->OnRejected(label);
+    }
+  });
   RequestRecord record;
   record.id = request.id;
   record.priority = request.priority;
-  record.code = status.code();
-  record.reason = reason;
   record.usage.prompt_tokens = static_cast<int64_t>(request.prompt.size());
   record.timing.total = std::max(Duration::zero(), options_.clock() - request.arrival);
-  if (const std::string_view label = RejectedLabel(reason); !label.empty()) options_.observer->OnRejected(label);
+  Record(record, status);
+}
+
+void LlmPort::Record(RequestRecord record, const absl::Status& status, std::string_view why) noexcept {
+  std::string reason;
+  if (why.empty()) IfMemoryAllows([&] { reason = GetReason(status); });
+  record.code = status.code();
+  record.reason = why.empty() ? std::string_view(reason) : why;
   options_.observer->OnEnded(record);
 }
 

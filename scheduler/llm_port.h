@@ -20,7 +20,9 @@ using Clock = TimePoint (*)();
 
 // What may be said to a request is a flag here; a notice in the mailbox tells the worker to look. At most one notice is
 // under way.
-class RequestSignals final : public RequestControl, public std::enable_shared_from_this<RequestSignals> {
+class RequestSignals final : public RequestControl,
+                             public Mailbox::Notice,
+                             public std::enable_shared_from_this<RequestSignals> {
  public:
   RequestSignals(LlmEngine* engine, std::shared_ptr<Mailbox> mailbox, SequenceId id)
       : engine_(engine), mailbox_(std::move(mailbox)), id_(id) {}
@@ -40,7 +42,7 @@ class RequestSignals final : public RequestControl, public std::enable_shared_fr
 
  private:
   void Notify();
-  void Deliver();  // worker thread
+  void Deliver() override;
 
   LlmEngine* const engine_;  // touched by mail only, which runs while the engine lives
   const std::shared_ptr<Mailbox> mailbox_;
@@ -87,7 +89,9 @@ class LlmPort final : public LlmHandle {
   // For the engine, on the worker's thread.
   EngineObserver& observer() { return *options_.observer; }
   void LeaveQueue(int64_t prompt_tokens) { Release(prompt_tokens); }  // its place in the queue's bounds is free
-  void Finished() QD_EXCLUDES(idle_mutex_);                           // after OnDone
+  // Tells the observer of an end; `why` overrides the reason of the status. Takes no memory that it cannot do without.
+  void Record(RequestRecord record, const absl::Status& status, std::string_view why = {}) noexcept;
+  void Finished() QD_EXCLUDES(idle_mutex_);  // after OnDone
   void Publish(const EngineLoad& load) QD_EXCLUDES(load_mutex_);
   void PublishWork(TimePoint now, bool has_work, bool stepped);
 

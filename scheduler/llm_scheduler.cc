@@ -23,46 +23,68 @@ struct LlmScheduler::Sequence {
   int preemptions = 0;
   int charged_preemptions = 0;  // those that were not its reader's fault
   std::optional<TimePoint> timer;
+  // While it stands in no queue and has no timer; a node is never made twice.
+  Queue::node_type queue_node;
+  Timers::node_type timer_node;
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t behind() const { return size() - computed; }
 };
+
+namespace {
+
+// A node that is in no set: to insert it takes no memory.
+template <typename Set>
+typename Set::node_type NodeOf(typename Set::value_type value) {
+  Set set;
+  return set.extract(set.insert(std::move(value)).first);
+}
+
+// Room for `size` elements. Grows as push_back would.
+template <typename T>
+void MakeRoom(std::vector<T>& vector, size_t size) {
+  if (vector.capacity() < size) vector.reserve(std::max(size, 2 * vector.capacity()));
+}
+
+}  // namespace
 
 LlmScheduler::LlmScheduler(const SchedulerOptions& options)
     : options_(options), blocks_(options.kv_blocks, options.block_tokens) {
   QD_CHECK(options.max_batch_tokens > 0 && options.max_sequences > 0 && options.max_context > 1 &&
            options.max_paused > 0);
   plan_.sequences.reserve(static_cast<size_t>(options.max_sequences));
+  plan_.started.reserve(static_cast<size_t>(options.max_sequences));
 }
 LlmScheduler::~LlmScheduler() = default;
 
-Actions LlmScheduler::On(Event event) {
-  Actions actions;
+const Actions& LlmScheduler::On(Event event) {
+  ended_.clear();
   if (auto* done = std::get_if<StepDone>(&event)) {
-    FinishStep(*done, actions);
-    return actions;
+    FinishStep(*done);
+    return ended_;
   }
   QD_CHECK(!in_step_);
   if (auto* submitted = std::get_if<Submitted>(&event)) {
     Submit(std::move(submitted->spec));
-    return actions;
+    return ended_;
   }
   const auto find = [&](SequenceId id) -> Sequence* {
     const auto it = sequences_.find(id);
     return it == sequences_.end() ? nullptr : it->second.get();
   };
   if (auto* cancelled = std::get_if<Cancelled>(&event)) {
-    if (Sequence* s = find(cancelled->id)) End(*s, EndCause::kCancelled, actions);
+    if (Sequence* s = find(cancelled->id)) End(*s, EndCause::kCancelled);
   } else if (auto* expired = std::get_if<Expired>(&event)) {
-    if (Sequence* s = find(expired->id)) Expire(*s, actions);
+    if (Sequence* s = find(expired->id)) Expire(*s);
   } else if (auto* blocked = std::get_if<ReaderBlocked>(&event)) {
-    if (Sequence* s = find(blocked->id)) Block(*s, actions);
+    if (Sequence* s = find(blocked->id)) Block(*s);
   } else if (auto* ready = std::get_if<ReaderReady>(&event)) {
     if (Sequence* s = find(ready->id)) Unblock(*s);
   }
-  return actions;
+  return ended_;
 }
 
+// Whatever allocates, then what changes the state.
 void LlmScheduler::Submit(SequenceSpec spec) {
   auto owned = std::make_unique<Sequence>();
   Sequence& s = *owned;
@@ -70,14 +92,27 @@ void LlmScheduler::Submit(SequenceSpec spec) {
   s.max_tokens = spec.max_new_tokens > 0 ? s.prompt_tokens + spec.max_new_tokens : options_.max_sequence_tokens();
   QD_CHECK(s.prompt_tokens > 0 && s.prompt_tokens < s.max_tokens && s.max_tokens <= options_.max_sequence_tokens());
   s.tokens = std::move(spec.prompt);
+  s.tokens.reserve(static_cast<size_t>(s.max_tokens));
+  s.blocks.ids.reserve(static_cast<size_t>(blocks_.BlocksFor(s.max_tokens)));
   s.spec = std::move(spec);
+  s.queue_node = NodeOf<Queue>({s.spec.arrival, s.spec.id, &s});
+  s.timer_node = NodeOf<Timers>({s.spec.arrival, s.spec.id});
+  Reserve(sequences_.size() + 1);
   const bool fresh = sequences_.emplace(s.spec.id, std::move(owned)).second;
   QD_CHECK(fresh);
   Enqueue(s);
   SetTimer(s);
 }
 
-void LlmScheduler::Block(Sequence& s, Actions& actions) {
+// What may hold every sequence at once.
+void LlmScheduler::Reserve(size_t sequences) {
+  MakeRoom(running_, sequences);
+  MakeRoom(paused_, sequences);
+  MakeRoom(plan_.preempted, sequences);
+  MakeRoom(ended_, sequences);
+}
+
+void LlmScheduler::Block(Sequence& s) {
   if (s.state == Sequence::State::kPaused) return;
   if (s.state == Sequence::State::kWaiting) {
     Dequeue(s);
@@ -86,12 +121,10 @@ void LlmScheduler::Block(Sequence& s, Actions& actions) {
   }
   s.state = Sequence::State::kPaused;
   paused_.push_back(&s);
-  if (static_cast<int64_t>(paused_.size()) > options_.max_paused) End(*paused_.front(), EndCause::kSlowReader, actions);
+  if (static_cast<int64_t>(paused_.size()) > options_.max_paused) End(*paused_.front(), EndCause::kSlowReader);
 }
 
-void LlmScheduler::Expire(Sequence& s, Actions& actions) {
-  End(s, s.started ? EndCause::kExpiredRunning : EndCause::kExpiredInQueue, actions);
-}
+void LlmScheduler::Expire(Sequence& s) { End(s, s.started ? EndCause::kExpiredRunning : EndCause::kExpiredInQueue); }
 
 void LlmScheduler::Unblock(Sequence& s) {
   if (s.state != Sequence::State::kPaused) return;
@@ -104,21 +137,21 @@ void LlmScheduler::Unblock(Sequence& s) {
   }
 }
 
-Actions LlmScheduler::Tick(TimePoint now) {
+const Actions& LlmScheduler::Tick(TimePoint now) {
   QD_CHECK(!in_step_);
-  Actions actions;
+  ended_.clear();
   while (!timers_.empty() && timers_.begin()->first <= now) {
     Sequence& s = *sequences_.at(timers_.begin()->second);
     const auto passed = [&](const std::optional<TimePoint>& t) { return t.has_value() && *t <= now; };
     if (passed(s.spec.deadline)) {
-      Expire(s, actions);
+      Expire(s);
     } else if (!s.started && passed(s.spec.start_by)) {
-      End(s, EndCause::kQueueTimeout, actions);
+      End(s, EndCause::kQueueTimeout);
     } else {
-      End(s, EndCause::kTimeLimit, actions);
+      End(s, EndCause::kTimeLimit);
     }
   }
-  return actions;
+  return ended_;
 }
 
 std::optional<TimePoint> LlmScheduler::NextWakeup() const {
@@ -265,19 +298,21 @@ void LlmScheduler::FillStep() {
   };
   // A first step is no decode, however short the prompt: it must not pass earlier arrivals whose chunks come second.
   const auto decodes = [](const Sequence* s) { return s->started && s->behind() == 1; };
-  const auto middle = std::stable_partition(running_.begin(), running_.end(), decodes);
-  std::for_each(running_.begin(), middle, [&](Sequence* s) { add(*s); });
-  std::for_each(middle, running_.end(), [&](Sequence* s) { add(*s); });
+  for (const bool decode : {true, false}) {
+    for (Sequence* s : running_) {
+      if (decodes(s) == decode) add(*s);
+    }
+  }
 }
 
-void LlmScheduler::FinishStep(const StepDone& done, Actions& actions) {
+void LlmScheduler::FinishStep(const StepDone& done) {
   QD_CHECK(in_step_);
   in_step_ = false;
   size_t next = 0;
   for (const PlannedSequence& planned : plan_.sequences) {
     Sequence& s = *sequences_.at(planned.id);
     if (!done.ok) {
-      End(s, EndCause::kStepFailed, actions);
+      End(s, EndCause::kStepFailed);
       continue;
     }
     s.computed += static_cast<int64_t>(planned.tokens.size());
@@ -286,7 +321,7 @@ void LlmScheduler::FinishStep(const StepDone& done, Actions& actions) {
       QD_CHECK(next < done.outputs.size() && done.outputs[next].id == planned.id);
       output = &done.outputs[next++];
       if (output->token < 0) {  // what its cache holds is not to be shared
-        End(s, EndCause::kNotFinite, actions);
+        End(s, EndCause::kNotFinite);
         continue;
       }
     }
@@ -294,16 +329,16 @@ void LlmScheduler::FinishStep(const StepDone& done, Actions& actions) {
     if (output == nullptr) continue;
     s.tokens.push_back(output->token);
     if (output->stopped) {
-      End(s, EndCause::kStopped, actions);
+      End(s, EndCause::kStopped);
     } else if (s.size() == s.max_tokens) {
-      End(s, s.spec.max_new_tokens > 0 ? EndCause::kMaxTokens : EndCause::kContextFull, actions);
+      End(s, s.spec.max_new_tokens > 0 ? EndCause::kMaxTokens : EndCause::kContextFull);
     }
   }
   QD_CHECK(!done.ok || next == done.outputs.size());
 }
 
-void LlmScheduler::End(Sequence& s, EndCause cause, Actions& actions) {
-  actions.push_back({s.spec.id, cause, s.cached_tokens, s.size() - s.prompt_tokens, s.preemptions});
+void LlmScheduler::End(Sequence& s, EndCause cause) {
+  ended_.push_back({s.spec.id, cause, s.cached_tokens, s.size() - s.prompt_tokens, s.preemptions});
   blocks_.Release(s.blocks);
   ClearTimer(s);
   switch (s.state) {
@@ -374,12 +409,12 @@ std::optional<TimePoint> LlmScheduler::oldest_waiting() const {
 
 void LlmScheduler::Enqueue(Sequence& s) {
   s.state = Sequence::State::kWaiting;
-  queues_[static_cast<size_t>(s.spec.priority)].insert({s.spec.arrival, s.spec.id, &s});
+  queues_[static_cast<size_t>(s.spec.priority)].insert(std::move(s.queue_node));
   waiting_tokens_[static_cast<size_t>(s.spec.priority)] += s.size();
 }
 
 void LlmScheduler::Dequeue(Sequence& s) {
-  queues_[static_cast<size_t>(s.spec.priority)].erase({s.spec.arrival, s.spec.id, &s});
+  s.queue_node = queues_[static_cast<size_t>(s.spec.priority)].extract(QueueKey{s.spec.arrival, s.spec.id, &s});
   waiting_tokens_[static_cast<size_t>(s.spec.priority)] -= s.size();
 }
 
@@ -391,11 +426,13 @@ void LlmScheduler::SetTimer(Sequence& s) {
   at(s.spec.deadline);
   at(s.spec.finish_by);
   if (!s.started) at(s.spec.start_by);
-  if (s.timer) timers_.emplace(*s.timer, s.spec.id);
+  if (!s.timer) return;
+  s.timer_node.value() = {*s.timer, s.spec.id};
+  timers_.insert(std::move(s.timer_node));
 }
 
 void LlmScheduler::ClearTimer(Sequence& s) {
-  if (s.timer) timers_.erase({*s.timer, s.spec.id});
+  if (s.timer) s.timer_node = timers_.extract({*s.timer, s.spec.id});
   s.timer.reset();
 }
 

@@ -18,6 +18,10 @@
 //
 // A sequence whose reader is full keeps its blocks, is skipped by steps and takes no place among max_sequences. There
 // may be `max_paused` of them; the one that was not read for longest ends when one more comes.
+//
+// Memory. All that a sequence can ever need here is allocated by Submitted, which takes the sequence whole or, where an
+// allocation fails, throws and has changed nothing. Whatever comes afterwards allocates nothing: no plan, step or end
+// can fail for memory.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +65,7 @@ struct SequenceSpec {
   Priority priority = Priority::kStandard;
   std::vector<int32_t> prompt;  // at least one token
   int64_t max_new_tokens = 0;   // 0 = up to max_sequence_tokens; prompt + max_new_tokens is at most that
-  std::string cache_salt;
+  CacheSalt cache_salt;
   bool bypass_prefix_cache = false;
   TimePoint arrival{};
   std::optional<TimePoint> deadline;   // hard: never starts at or after it, ends running at it
@@ -159,9 +163,10 @@ class LlmScheduler {
   explicit LlmScheduler(const SchedulerOptions& options);
   ~LlmScheduler();
 
-  Actions On(Event event);
-  // What time alone brings: deadlines, queue times, time limits.
-  Actions Tick(TimePoint now);
+  // Who has ended by it; valid until the next call of On or Tick.
+  const Actions& On(Event event);
+  // What time alone brings: deadlines, queue times, time limits. As On.
+  const Actions& Tick(TimePoint now);
   // When Tick has something to do.
   std::optional<TimePoint> NextWakeup() const;
   // Nothing where no step could be planned. Otherwise Plan is not empty.
@@ -193,11 +198,12 @@ class LlmScheduler {
   };
 
   void Submit(SequenceSpec spec);
-  void Block(Sequence& s, Actions& actions);
+  void Reserve(size_t sequences);
+  void Block(Sequence& s);
   void Unblock(Sequence& s);
-  void Expire(Sequence& s, Actions& actions);
-  void FinishStep(const StepDone& done, Actions& actions);
-  void End(Sequence& s, EndCause cause, Actions& actions);
+  void Expire(Sequence& s);
+  void FinishStep(const StepDone& done);
+  void End(Sequence& s, EndCause cause);
 
   int ClassAt(const Sequence& s, TimePoint now) const;
   bool Before(const Sequence& a, const Sequence& b, TimePoint now) const;
@@ -217,13 +223,17 @@ class LlmScheduler {
 
   SchedulerOptions options_;
   BlockManager blocks_;
+  // std's tables are whole after an allocation that fails; nodes of the sets are made once for each sequence.
+  using Queue = std::set<QueueKey>;
+  using Timers = std::set<std::pair<TimePoint, SequenceId>>;
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::array<std::set<QueueKey>, kNumPriorities> queues_;  // by priority; within one, whoever is older has aged more
+  std::array<Queue, kNumPriorities> queues_;  // by priority; within one, whoever is older has aged more
   std::vector<Sequence*> running_;  // hold blocks, reader ready; may exceed max_sequences when readers come back
   std::vector<Sequence*> paused_;   // reader full, longest first; with blocks or, once preempted, without
-  std::set<std::pair<TimePoint, SequenceId>> timers_;     // the next one of each sequence
+  Timers timers_;                   // the next one of each sequence
   std::array<int64_t, kNumPriorities> waiting_tokens_{};  // by priority
   StepPlan plan_;
+  Actions ended_;  // by the last event
   bool in_step_ = false;
 };
 

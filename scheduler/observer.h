@@ -1,6 +1,7 @@
 // What the outside may know of a model's engine: one interface for metrics and the request log. Called on the worker
 // thread; OnRejected, and OnEnded of a request that never reached the worker, on their caller's. Never blocks. All
-// durations come from one steady clock.
+// durations come from one steady clock. Nothing is thrown: what an implementation cannot do for lack of memory, such as
+// a line of the log, it leaves out.
 #pragma once
 
 #include <cstdint>

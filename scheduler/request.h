@@ -78,7 +78,8 @@ struct Delta {
 
 // What one request's owner hears, on the worker thread; calls never block and take no scheduler lock. Order:
 // OnAccepted, OnPrompt (at the first token), OnDelta…, OnOutputEnd (only where the output ended), OnDone — always,
-// once, last.
+// once, last. An allocation that fails in one of them may leave it as an exception and ends the request; OnDone throws
+// nothing.
 class LlmSink {
  public:
   enum class Flow { kReady, kFull };  // kFull: pause this sequence until RequestControl::ReaderReady

@@ -4,9 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <unordered_map>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "kernels/sampling.h"
 
@@ -23,7 +22,7 @@ class TokenHistory {
   SeenToken& At(int32_t token);
 
   std::vector<SeenToken> seen_;
-  absl::flat_hash_map<int32_t, size_t> index_;  // token → its place in seen_
+  std::unordered_map<int32_t, size_t> index_;  // token → its place in seen_; whole after an allocation that fails
 };
 
 }  // namespace quantd

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/status_macros.h"
 
 namespace quantd {
 namespace {
@@ -38,16 +39,16 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(std::string_view backend_k
   absl::Status made;
   Done ready;
   worker->thread_ = std::thread([w = worker.get(), kind = std::string(backend_kind), options, &made, &ready] {
-    absl::StatusOr<std::unique_ptr<Backend>> backend = CreateBackend(kind, options);
-    const bool ok = backend.ok();
-    if (ok) {
-      w->backend_ = std::move(*backend);
+    const absl::Status status = CatchAllocationFailure([&] {
+      QD_ASSIGN_OR_RETURN(w->backend_, CreateBackend(kind, options));
       w->device_ = w->backend_->device();
       w->PublishMemory();
-    }
-    made = backend.status();
+      return absl::OkStatus();
+    });
+    if (!status.ok()) w->backend_.reset();  // on its own thread
+    made = status;
     ready.Set();
-    if (ok) w->Loop();
+    if (status.ok()) w->Loop();
   });
   ready.Wait();
   if (!made.ok()) return made;
@@ -94,6 +95,9 @@ bool Worker::RunOnDevice(const std::function<void()>& work) {
 
 void Worker::AddEngine(std::unique_ptr<Engine> engine) {
   QD_CHECK(std::this_thread::get_id() == thread_.get_id());
+  // What a quantum is chosen with, so that no choice allocates.
+  offers_.reserve(engines_.size() + 1);
+  shares_.Add(static_cast<int>(engines_.size()));
   engines_.push_back(std::move(engine));
 }
 
@@ -104,10 +108,7 @@ void Worker::EndAll(const absl::Status& status) {
 void Worker::Loop() {
   bool busy = false;
   while (!mailbox_->closed()) {
-    for (Mailbox::Mail& mail : mailbox_->Take(busy ? TimePoint::min() : NextWakeup())) {
-      Survive([&] { mail(); });
-      mail = nullptr;  // what it holds goes now, in order
-    }
+    RunMail(busy ? TimePoint::min() : NextWakeup());
     busy = false;
     Survive([&] {
       const TimePoint now = Now();
@@ -115,11 +116,14 @@ void Worker::Loop() {
       busy = RunQuantum();
     });
   }
-  for (Mailbox::Mail& mail : mailbox_->Take(TimePoint::min())) mail();
-  const absl::Status end = WithReason(absl::CancelledError("the daemon ends"), "OPERATOR");
-  EndAll(end);
+  RunMail(TimePoint::min());
+  Survive([&] { EndAll(WithReason(absl::CancelledError("the daemon ends"), "OPERATOR")); });
   engines_.clear();
   backend_.reset();
+}
+
+void Worker::RunMail(TimePoint until) {
+  mailbox_->Take(until).ForEach([this](const auto& mail) { Survive([&] { mail(); }); });
 }
 
 // The thread's last net under an allocation that fails: what engines do not catch themselves ends the requests of all.

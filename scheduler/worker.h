@@ -40,6 +40,7 @@ class Worker {
  private:
   explicit Worker(std::shared_ptr<Mailbox> mailbox) : mailbox_(std::move(mailbox)) {}
   void Loop();
+  void RunMail(TimePoint until);  // waits for it until then
   void Survive(const std::function<void()>& work);
   bool RunQuantum();  // false where no engine has a step
   TimePoint NextWakeup() const;

@@ -6,6 +6,7 @@
 
 #include "base/allocation_failure.h"
 #include "base/check.h"
+#include "base/error.h"
 #include "base/strings.h"
 
 namespace quantd {

@@ -18,6 +18,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "base/allocation_failure.h"
+#include "base/error.h"
 #include "server/status.h"
 #include "server/wire_check.h"
 

@@ -11,6 +11,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include "base/allocation_failure.h"
 #include "base/log_limit.h"
 #include "base/mutex.h"
 #include "base/strings.h"
@@ -243,7 +244,7 @@ class Metrics::Observer final : public EngineObserver {
     if (const auto it = finished_.find(record.reason); record.code == absl::StatusCode::kOk && it != finished_.end()) {
       it->second->Increment();
     }
-    LogRequest(model_, record);
+    IfMemoryAllows([&] { LogRequest(model_, record); });
   }
   void OnGauges(const EngineGauges& g) override {
     const auto set = [](Gauge& gauge, int64_t value) { gauge.Set(static_cast<double>(value)); };

@@ -22,7 +22,8 @@ void ExpectCounts(const BlockManager& m, int64_t used, int64_t cached, int64_t f
 }
 
 // A sequence of `tokens` that was computed whole.
-BlockTable Compute(BlockManager& m, const std::vector<int32_t>& tokens, std::string_view salt = "") {
+BlockTable Compute(BlockManager& m, const std::vector<int32_t>& tokens, std::string_view text = "") {
+  const CacheSalt salt(text);
   BlockTable t;
   m.Match(salt, tokens, t);
   EXPECT_TRUE(m.Grow(t, static_cast<int64_t>(tokens.size())));
@@ -50,9 +51,9 @@ TEST(BlockManager, FindsAPrefixOnlyAfterItWasPublished) {
   const auto tokens = Tokens(12);
   BlockTable a, b;
   ASSERT_TRUE(m.Grow(a, 12));
-  EXPECT_EQ(m.Match("", tokens, b), 0);
-  m.Publish("", tokens, 7, a);  // one whole block
-  EXPECT_EQ(m.Match("", tokens, b), 4);
+  EXPECT_EQ(m.Match(CacheSalt(""), tokens, b), 0);
+  m.Publish(CacheSalt(""), tokens, 7, a);  // one whole block
+  EXPECT_EQ(m.Match(CacheSalt(""), tokens, b), 4);
   EXPECT_EQ(b.ids, std::vector<int32_t>({a.ids[0]}));
   m.Release(a);
   m.Release(b);
@@ -63,8 +64,8 @@ TEST(BlockManager, AHitCoversAtMostAllTokensButOne) {
   BlockManager m(8, kBlock);
   BlockTable a = Compute(m, Tokens(8));
   BlockTable b, c;
-  EXPECT_EQ(m.Match("", Tokens(8), b), 4);
-  EXPECT_EQ(m.Match("", Tokens(9), c), 8);
+  EXPECT_EQ(m.Match(CacheSalt(""), Tokens(8), b), 4);
+  EXPECT_EQ(m.Match(CacheSalt(""), Tokens(9), c), 8);
   for (BlockTable* t : {&a, &b, &c}) m.Release(*t);
   ExpectCounts(m, 0, 2, 6);
 }
@@ -73,12 +74,12 @@ TEST(BlockManager, SaltAndParentKeepContentsApart) {
   BlockManager m(16, kBlock);
   BlockTable a = Compute(m, Tokens(8), "tenant a");
   BlockTable b;
-  EXPECT_EQ(m.Match("tenant b", Tokens(9), b), 0);
+  EXPECT_EQ(m.Match(CacheSalt("tenant b"), Tokens(9), b), 0);
   // The second block's tokens after another first block.
   std::vector<int32_t> other = Tokens(4, 500);
   for (int32_t t : Tokens(5, 104)) other.push_back(t);
-  EXPECT_EQ(m.Match("tenant a", other, b), 0);
-  EXPECT_EQ(m.Match("tenant a", Tokens(9), b), 8);
+  EXPECT_EQ(m.Match(CacheSalt("tenant a"), other, b), 0);
+  EXPECT_EQ(m.Match(CacheSalt("tenant a"), Tokens(9), b), 8);
   m.Release(a);
   m.Release(b);
 }
@@ -87,12 +88,12 @@ TEST(BlockManager, AHashCollisionIsAMiss) {
   BlockManager m(8, kBlock, [](uint64_t, std::string_view, std::span<const int32_t>) -> uint64_t { return 7; });
   BlockTable a = Compute(m, Tokens(8, 100));
   BlockTable b;
-  EXPECT_EQ(m.Match("", Tokens(9, 200), b), 0);
-  EXPECT_EQ(m.Match("other", Tokens(9, 100), b), 0);
+  EXPECT_EQ(m.Match(CacheSalt(""), Tokens(9, 200), b), 0);
+  EXPECT_EQ(m.Match(CacheSalt("other"), Tokens(9, 100), b), 0);
   m.Release(a);
   EXPECT_EQ(m.cached() + m.free(), 8);
   BlockTable c = Compute(m, Tokens(4, 300));  // takes the one slot of the index
-  EXPECT_EQ(m.Match("", Tokens(5, 300), b), 4);
+  EXPECT_EQ(m.Match(CacheSalt(""), Tokens(5, 300), b), 4);
   m.Release(b);
   m.Release(c);
   ExpectCounts(m, 0, 1, 7);
@@ -111,7 +112,7 @@ TEST(BlockManager, TakesUnknownContentsFirstThenTheLeastRecentlyReleasedTailFirs
   EXPECT_EQ(c.ids[2], a_ids[0]);
   EXPECT_EQ(c.ids[3], b_ids[1]);
   BlockTable d;
-  EXPECT_EQ(m.Match("", Tokens(9, 200), d), 4);  // b's first block is still there
+  EXPECT_EQ(m.Match(CacheSalt(""), Tokens(9, 200), d), 4);  // b's first block is still there
   m.Release(c);
   m.Release(d);
 }
@@ -121,8 +122,8 @@ TEST(BlockManager, TheSameContentComputedTwiceIsFoundOnce) {
   BlockTable a, b;
   ASSERT_TRUE(m.Grow(a, 8));
   ASSERT_TRUE(m.Grow(b, 8));
-  m.Publish("", Tokens(8), 8, a);
-  m.Publish("", Tokens(8), 8, b);
+  m.Publish(CacheSalt(""), Tokens(8), 8, a);
+  m.Publish(CacheSalt(""), Tokens(8), 8, b);
   EXPECT_EQ(a.chain, b.chain);
   m.Release(b);
   ExpectCounts(m, 2, 0, 6);

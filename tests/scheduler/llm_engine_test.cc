@@ -74,9 +74,7 @@ class LlmEngineTest : public testing::Test {
     Deliver();
     return *control;
   }
-  void Deliver() {
-    for (auto& mail : mailbox_->Take(TimePoint::min())) mail();
-  }
+  void Deliver() { mailbox_->Take(TimePoint::min()).Deliver(); }
   void RunToTheEnd() {
     int steps = 0;
     while (engine_->Peek(now)) {

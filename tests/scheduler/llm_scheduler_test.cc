@@ -356,7 +356,7 @@ TEST_F(LlmSchedulerTest, APrefixIsSharedOnceItsStepHasSucceeded) {
   Make(Options(100));
   SequenceSpec a = Spec(12, 2), b = a, c = a, salted = a, bypass = a;
   b.id = ++last_id_, c.id = ++last_id_, salted.id = ++last_id_, bypass.id = ++last_id_;
-  salted.cache_salt = "x";
+  salted.cache_salt = CacheSalt("x");
   bypass.bypass_prefix_cache = true;
   Submit(a);
   Submit(b);

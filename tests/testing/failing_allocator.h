@@ -1,29 +1,40 @@
-// Replaces operator new by one that can be told to fail once. For one .cc file of a test program: replacements must not
-// be inline.
+// Replaces operator new by one that can be told to fail, once or for a while. For one .cc file of a test program:
+// replacements must not be inline.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 namespace quantd::testing {
 
-// Calls of operator new until one fails, on any thread; below 1: none does.
-inline std::atomic<int64_t> allocations_to_failure{0};
+// The allocations that fail, on any thread, by how many calls of operator new came since the last FailAllocation.
+inline std::atomic<int64_t> allocations_seen{0};
+inline std::atomic<int64_t> first_to_fail{std::numeric_limits<int64_t>::max()};
+inline std::atomic<int64_t> last_to_fail{std::numeric_limits<int64_t>::max()};
 
 inline bool AllocationFails() {
-  if (allocations_to_failure.load(std::memory_order_relaxed) < 1) return false;
-  return allocations_to_failure.fetch_sub(1) == 1;
+  const int64_t n = allocations_seen.fetch_add(1, std::memory_order_relaxed) + 1;
+  return n >= first_to_fail && n <= last_to_fail;
 }
 
-// Fails the n-th allocation of its lifetime.
+// Fails the n-th allocation of its lifetime and those after it, `in_a_row` in all.
 class FailAllocation {
  public:
-  explicit FailAllocation(int64_t n) { allocations_to_failure = n; }
-  ~FailAllocation() { allocations_to_failure = 0; }
+  static constexpr int64_t kAllThatFollow = int64_t{1} << 40;
+  explicit FailAllocation(int64_t n, int64_t in_a_row = 1) : n_(n) {
+    allocations_seen = 0;
+    last_to_fail = n + in_a_row - 1;
+    first_to_fail = n;
+  }
+  ~FailAllocation() { first_to_fail = std::numeric_limits<int64_t>::max(); }
   // Whether there were that many.
-  bool failed() const { return allocations_to_failure < 1; }
+  bool failed() const { return allocations_seen >= n_; }
+
+ private:
+  const int64_t n_;
 };
 
 }  // namespace quantd::testing
