@@ -203,6 +203,7 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
             {"max_connections_per_peer", Integer(options.edge.max_connections_per_peer, 1, 1 << 20)},
             {"max_open_streams", Integer(options.edge.max_open_streams, 1, 1 << 24)},
             {"receive_budget", Size(options.edge.receive_budget, 1 << 20)},
+            {"send_budget", Size(options.edge.send_budget, 1 << 20)},
             {"receive_timeout", Set(options.edge.receive_timeout, ParseTimeout)},
             {"handshake_timeout", Set(options.edge.handshake_timeout, ParseTimeout)},
             {"max_receive_bytes", Size(options.max_receive_bytes, 1024, 1 << 30)},

@@ -51,7 +51,8 @@ constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPl
 
 // Of a connection that stands still, with answers on their way, once everything else has ended.
 constexpr Duration kStalled = std::chrono::milliseconds(500);
-// For what gRPC has written and clients have not read, once gRPC is gone.
+// For what gRPC has written and clients have not read, once gRPC is gone; until the end of the drain where that is
+// later.
 constexpr Duration kFlush = std::chrono::milliseconds(500);
 
 // The services, and what an Any of a status may hold: a client that shows error details asks for it by its type's name.
@@ -236,7 +237,8 @@ class DaemonImpl final : public Daemon {
     edge_->StopAccepting(kStalled);
     server_->Shutdown(deadline);
     server_.reset();
-    edge_->Stop(kFlush);
+    const auto left = std::chrono::duration_cast<Duration>(deadline - std::chrono::system_clock::now());
+    edge_->Stop(std::max(kFlush, left));
   }
 
   void BeginDraining() {

@@ -34,8 +34,11 @@ EdgeMetrics::EdgeMetrics(prometheus::Registry& r)
       connections_limit_(NewGauge(r, "quantd_connections_limit", "The most of them that there may be.")),
       streams_(NewGauge(r, "quantd_streams", "Open HTTP/2 streams, which are calls.")),
       streams_limit_(NewGauge(r, "quantd_streams_limit", "The most of them that there may be.")),
-      receiving_bytes_(NewGauge(r, "quantd_receiving_bytes", "Of request messages that are not whole yet.")),
+      receiving_bytes_(
+          NewGauge(r, "quantd_receiving_bytes", "Of requests that are not whole yet, or wait with the edge.")),
       receive_budget_bytes_(NewGauge(r, "quantd_receive_budget_bytes", "The most of them that there may be.")),
+      sending_bytes_(NewGauge(r, "quantd_sending_bytes", "Of answers that wait with the edge for their clients.")),
+      send_budget_bytes_(NewGauge(r, "quantd_send_budget_bytes", "Beyond it little more is taken of gRPC.")),
       open_fds_(NewGauge(r, "process_open_fds", "Open file descriptors.")),
       max_fds_(NewGauge(r, "process_max_fds", "The limit of open file descriptors.")),
       accepted_(prometheus::BuildCounter()
@@ -62,6 +65,8 @@ void EdgeMetrics::Set(const Edge& edge) {
   set(streams_limit_, limits.max_open_streams);
   set(receiving_bytes_, stats.receiving_bytes);
   set(receive_budget_bytes_, limits.receive_budget);
+  set(sending_bytes_, stats.sending_bytes);
+  set(send_budget_bytes_, limits.send_budget);
   const Descriptors descriptors = CountDescriptors();
   set(open_fds_, descriptors.open);
   set(max_fds_, descriptors.limit);

@@ -23,7 +23,7 @@ class EdgeMetrics {
   using Gauge = prometheus::Gauge;
 
   Gauge &connections_, &connections_limit_, &streams_, &streams_limit_, &receiving_bytes_, &receive_budget_bytes_,
-      &open_fds_, &max_fds_;
+      &sending_bytes_, &send_budget_bytes_, &open_fds_, &max_fds_;
   Counter& accepted_;
   std::array<Counter*, kNumRefusals> refused_;
   std::array<Counter*, kNumCuts> cut_;

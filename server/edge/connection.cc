@@ -1,9 +1,12 @@
 #include "server/edge/connection.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "base/strings.h"
@@ -25,15 +28,25 @@ ssize_t SendSome(int fd, std::string_view bytes) {
 
 struct Received {
   size_t bytes = 0;
-  bool end = false;  // or an error
+  bool end = false;
+  bool failed = false;
 };
 Received Receive(int fd, std::span<uint8_t> buffer) {
   for (;;) {
     const ssize_t n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (n > 0) return {static_cast<size_t>(n), false};
-    if (n < 0 && errno == EINTR) continue;
-    return {0, n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)};
+    if (n > 0) return {.bytes = static_cast<size_t>(n)};
+    if (n == 0) return {.end = true};
+    if (errno != EINTR) return {.failed = errno != EAGAIN && errno != EWOULDBLOCK};
   }
+}
+bool HasUnread(int fd) {
+  char byte;
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+// Bytes that were sent and have not come to the other machine.
+int64_t UndeliveredBytes(int fd) {
+  int bytes = 0;
+  return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
 std::string_view AsText(std::span<const uint8_t> bytes) {
@@ -85,13 +98,14 @@ Connection::Connection(int client_fd, const Origin& origin, const EdgeLimits& li
       limits_(limits),
       guard_(limits, peer.budget),
       client_fd_(client_fd),
-      deadline_(now + limits.handshake_timeout),
+      greeting_deadline_(now + limits.handshake_timeout),
       idle_since_(now),
       answered_at_(now) {}
 
 Connection::~Connection() {
   CloseServer();
-  close(client_fd_);
+  CountAs(0, 0, 0);
+  if (client_fd_ >= 0) close(client_fd_);
 }
 
 Connection::Interest Connection::interest() const {
@@ -102,11 +116,12 @@ Connection::Interest Connection::interest() const {
       i.client_readable = true;
       break;
     case State::kGreeted:
-      i.client_left = true;
+      i.client_left = !client_left_;
       break;
     case State::kOpen:
-      i.client_readable = !waits && up_.empty();
-      i.client_left = waits;
+      // Who takes no answers asks for no more of them: each of the edge's own would need room.
+      i.client_readable = !waits && !read_all_ && up_.empty() && down_.size() + inject_.size() <= 2 * kReadBytes;
+      i.client_left = !i.client_readable && !client_left_;
       i.client_writable = !down_.empty();
       i.server_readable = down_.empty();
       i.server_writable = !up_.empty();
@@ -129,7 +144,7 @@ void Connection::OnClientReadable(std::span<uint8_t> scratch, TimePoint now) {
   const Received r = Receive(client_fd_, scratch);
   if (state_ == State::kLingering) {
     dropped_bytes_ += r.bytes;
-    if (r.end || dropped_bytes_ > kLingerBytes) state_ = State::kDead;
+    if (r.end || r.failed || dropped_bytes_ > kLingerBytes) state_ = State::kDead;
     return;
   }
   if (r.bytes > 0) {
@@ -141,8 +156,30 @@ void Connection::OnClientReadable(std::span<uint8_t> scratch, TimePoint now) {
       Judge(bytes, now);
     }
   }
-  // gRPC cancels all calls of a client that sends no more, though it might read still: so it is gone.
-  if (r.end && state_ <= State::kOpen) OnClientGone();
+  if (r.failed) return OnClientGone();
+  if (!r.end) return;
+  read_all_ = true;
+  OnClientLeft(now);
+}
+
+void Connection::OnClientLeft(TimePoint now) {
+  if (state_ > State::kOpen) return;
+  if (read_all_ && resume_at_ == TimePoint()) {
+    RemoveFront(in_, in_.size());  // a part of a frame
+    frame_timed_ = false;
+    Account();
+  }
+  const bool has_calls = guard_.open_streams() > 0 || !in_.empty() || (!read_all_ && HasUnread(client_fd_));
+  if (state_ == State::kGreeting || (state_ == State::kGreeted && !has_calls)) return OnClientGone();
+  if (!std::exchange(client_left_, true)) AskWhetherClientReads();
+  LeaveIfDone(now);
+}
+
+// gRPC would cancel the calls of a client that sends no more. Whoever has only shut down its sending side gets its
+// answers here; the machine of one that is gone answers this with a reset.
+void Connection::AskWhetherClientReads() {
+  if (server_fd_ < 0) return ToClient(EmptySettingsFrame());  // with which any server may begin
+  if (inject_.empty() && down_.empty()) Inject(PingFrame("leaving?"));
 }
 
 // `bytes` are all that the guard has not let pass: those of in_, or others while in_ is empty.
@@ -176,6 +213,7 @@ void Connection::Judge(std::span<const uint8_t> bytes, TimePoint now) {
   } else {
     in_.assign(AsText(bytes.subspan(good)));
   }
+  if (read_all_ && step.what == Http2Guard::Step::kNeedMore) std::string().swap(in_);
   const bool partial = step.what == Http2Guard::Step::kNeedMore && !in_.empty();
   if (!partial || !frame_timed_ || good > 0) frame_since_ = now;
   frame_timed_ = partial && state_ != State::kGreeting;
@@ -195,8 +233,37 @@ void Connection::RefuseCall(uint32_t stream) {
          RstStreamFrame(stream, kNoError) + GoAwayFrame(stream, kNoError, Name(Cut::kHeaderBlock)));
 }
 
+bool Connection::AllIsSaid() const {
+  return guard_.open_streams() == 0 && inject_.empty() && down_.empty() && replies_.at_boundary();
+}
+
 void Connection::LeaveIfDone(TimePoint now) {
-  if (state_ == State::kOpen && guard_.leaving() && guard_.open_streams() == 0 && inject_.empty()) ServerGone(now);
+  if (state_ != State::kOpen || !AllIsSaid()) return;
+  if (read_all_ && in_.empty()) return OnClientGone();  // the system delivers what has left: nothing can cross it
+  if (guard_.leaving()) ServerGone(now);
+}
+
+bool Connection::TakesStill(TimePoint now) {
+  if (UndeliveredBytes(client_fd_) == 0) return false;
+  idle_since_ = now;
+  return true;
+}
+
+bool Connection::settled() const {
+  switch (state_) {
+    case State::kOpen:
+    case State::kFlushing:
+      return false;
+    case State::kLingering:
+      return down_.empty() && UndeliveredBytes(client_fd_) == 0;
+    default:
+      return true;
+  }
+}
+
+int Connection::TakeClient() {
+  state_ = State::kDead;
+  return std::exchange(client_fd_, -1);
 }
 
 bool Connection::TooManyStreams() const {
@@ -231,6 +298,7 @@ void Connection::OnServerWritable(TimePoint now) {
   const ssize_t sent = SendSome(server_fd_, up_);
   if (sent < 0) return std::string().swap(up_);
   RemoveFront(up_, static_cast<size_t>(sent));
+  Account();
   if (!up_.empty()) return;
   frame_since_ = now;  // the client was not read meanwhile
   if (state_ == State::kOpen && resume_at_ == TimePoint() && !in_.empty()) Judge(AsBytes(in_), now);
@@ -257,7 +325,7 @@ void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
     }
     Account();
   }
-  if (r.end) return ServerGone(now);
+  if (r.end || r.failed) return ServerGone(now);
   LeaveIfDone(now);
 }
 
@@ -268,7 +336,9 @@ void Connection::ToClient(std::string_view bytes) {
     if (sent < 0) return OnClientGone();
     bytes.remove_prefix(static_cast<size_t>(sent));
   }
+  if (bytes.empty()) return;
   down_.append(bytes);
+  Account();
 }
 
 void Connection::OnClientWritable(TimePoint now) {
@@ -278,16 +348,19 @@ void Connection::OnClientWritable(TimePoint now) {
     if (sent < 0) return OnClientGone();
     if (sent > 0) answered_at_ = now;
     RemoveFront(down_, static_cast<size_t>(sent));
+    Account();
   }
   if (!down_.empty()) return;
   if (state_ == State::kFlushing) Linger(now);
   if (state_ == State::kLingering) shutdown(client_fd_, SHUT_WR);
+  LeaveIfDone(now);
 }
 
 void Connection::ServerGone(TimePoint now) {
   CloseServer();
   state_ = State::kFlushing;
-  deadline_ = now + 2 * kLinger;
+  untaken_ = std::numeric_limits<int64_t>::max();
+  untaken_since_ = now;
   std::string().swap(up_);
   if (down_.empty()) Linger(now);
 }
@@ -296,7 +369,8 @@ void Connection::Linger(TimePoint now) {
   if (state_ == State::kDead) return;
   state_ = State::kLingering;
   resume_at_ = TimePoint();
-  deadline_ = now + kLinger;
+  untaken_ = std::numeric_limits<int64_t>::max();
+  untaken_since_ = now;
   if (down_.empty()) shutdown(client_fd_, SHUT_WR);
 }
 
@@ -305,6 +379,7 @@ void Connection::Inject(const std::string& frames) {
     ToClient(frames);
   } else {
     inject_.append(frames);
+    Account();
   }
 }
 
@@ -321,6 +396,7 @@ void Connection::CutOff(Cut cut, TimePoint now) {
   CloseServer();
   std::string().swap(in_);
   std::string().swap(up_);
+  if (cut != Cut::kReplaced) patience_ = kLinger;
   Linger(now);
 }
 
@@ -336,12 +412,16 @@ void Connection::EndStream(uint32_t stream, StreamReset why, TimePoint now) {
   Inject(TrailersOnlyFrame(stream, kGrpcResourceExhausted, MessageOf(why)) + RstStreamFrame(stream, kNoError));
 }
 
-void Connection::Tick(TimePoint now) {
+void Connection::Tick(TimePoint now, Duration patience) {
   switch (state_) {
     case State::kGreeting:
-      if (now >= deadline_) CutOff(Cut::kHandshakeTimeout, now);
+      if (now >= greeting_deadline_) CutOff(Cut::kHandshakeTimeout, now);
+      return;
+    case State::kGreeted:
+      if (client_left_) AskWhetherClientReads();
       return;
     case State::kOpen:
+      if (client_left_) AskWhetherClientReads();
       if (frame_timed_ && up_.empty() && now - frame_since_ >= limits_.handshake_timeout) {
         return CutOff(Cut::kFrameTimeout, now);
       }
@@ -350,28 +430,39 @@ void Connection::Tick(TimePoint now) {
       return;
     case State::kFlushing:
     case State::kLingering:
-      if (now >= deadline_) state_ = State::kDead;
-      return;
-    case State::kGreeted:
+      return AwaitTheEnd(now, std::min(patience, patience_));
     case State::kDead:
       return;
   }
 }
 
+// As long as the client takes what it is owed, it gets it; then it has kLinger to close.
+void Connection::AwaitTheEnd(TimePoint now, Duration patience) {
+  const int64_t untaken = static_cast<int64_t>(down_.size()) + UndeliveredBytes(client_fd_);
+  if (untaken < untaken_) {
+    untaken_ = untaken;
+    untaken_since_ = now;
+  }
+  if (now - untaken_since_ >= (untaken > 0 ? patience : kLinger)) state_ = State::kDead;
+}
+
 void Connection::CloseServer() {
-  CountAs(0, 0);  // gRPC ends what is open
+  CountAs(0, 0, static_cast<int64_t>(down_.size()));  // gRPC ends what is open
   if (server_fd_ >= 0) close(std::exchange(server_fd_, -1));
 }
 
 void Connection::Account() {
-  CountAs(static_cast<int64_t>(guard_.open_streams()), guard_.receiving_bytes() + pending_bytes());
+  const auto sending = static_cast<int64_t>(down_.size() + inject_.size());
+  if (state_ > State::kOpen) return CountAs(0, 0, sending);
+  CountAs(static_cast<int64_t>(guard_.open_streams()), guard_.receiving_bytes() + pending_bytes(), sending);
 }
 
-void Connection::CountAs(int64_t streams, int64_t bytes) {
+void Connection::CountAs(int64_t streams, int64_t receiving, int64_t sending) {
   const int64_t more = streams - std::exchange(counted_streams_, streams);
   stats_.streams += more;
   peer_.streams += more;
-  stats_.receiving_bytes += bytes - std::exchange(counted_bytes_, bytes);
+  stats_.receiving_bytes += receiving - std::exchange(counted_receiving_, receiving);
+  stats_.sending_bytes += sending - std::exchange(counted_sending_, sending);
 }
 
 }  // namespace quantd

@@ -1,11 +1,11 @@
 // Connection: one client, and gRPC's end of a socket pair behind it. Passes what the guard lets through to gRPC and
-// everything of gRPC's back. Buffers are bounded by one read (kReadBytes) each way: whoever does not read holds up its
-// own connection, and through it gRPC's writes to it. Of the edge's thread; sockets do not block.
+// everything of gRPC's back. Buffers are bounded by one read (kReadBytes) and a header block each way, and counted:
+// whoever does not read holds up its own connection, and through it gRPC's writes to it. Of the edge's thread; sockets
+// do not block.
 #pragma once
 
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -24,9 +24,12 @@ namespace quantd {
 class Connection {
  public:
   static constexpr size_t kReadBytes = 64 * 1024;
-  // After the server's last byte, for the client to read it and go: a socket that is closed with unread bytes loses
-  // what it has sent.
+  static constexpr size_t kScarceReadBytes = 2 * 1024;  // of gRPC, over EdgeLimits::send_budget
+  // After the server's last byte has come to the client, for it to close: a socket that is closed with unread bytes
+  // loses what it has sent.
   static constexpr Duration kLinger = std::chrono::milliseconds(500);
+  // A client that takes nothing for this long of an end that it is owed loses the rest.
+  static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr size_t kLingerBytes = 1 << 20;  // of what it still sends, read and dropped
 
   struct Origin {
@@ -53,11 +56,14 @@ class Connection {
   void OnClientWritable(TimePoint now);
   void OnServerReadable(std::span<uint8_t> scratch, TimePoint now);
   void OnServerWritable(TimePoint now);
-  void OnClientGone() { state_ = State::kDead; }  // reset, or gone while it was made to wait
+  void OnClientGone() { state_ = State::kDead; }  // reset
+  // It sends no more, of which there may be some to read yet. It may read still: its machine tells, with a reset, once
+  // it is sent something.
+  void OnClientLeft(TimePoint now);
   // A wait is over.
   void Resume(TimePoint now);
-  // Looks at the timeouts. Every half second or so.
-  void Tick(TimePoint now);
+  // Looks at the timeouts. Every half second or so. `patience` is at most kPatience.
+  void Tick(TimePoint now, Duration patience);
 
   // It speaks HTTP/2 and is to be given to gRPC: `server_fd` is our end, which the connection owns from now on.
   bool wants_server() const { return state_ == State::kGreeted && resume_at_ == TimePoint(); }
@@ -71,10 +77,13 @@ class Connection {
 
   bool dead() const { return state_ == State::kDead; }
   bool open() const { return state_ == State::kOpen; }
-  // Nothing is lost if it is closed: no stream is open, and what it was sent has left.
-  bool idle() const { return state_ <= State::kOpen && guard_.open_streams() == 0 && down_.empty(); }
+  // Nothing is lost if it is closed: no stream is open, and the last answer is whole and has left. Its client may have
+  // to take it yet: TakesStill.
+  bool idle() const { return state_ <= State::kOpen && AllIsSaid(); }
+  // Bytes are on their way to the client. If so, it is not idle: it had a call just now.
+  bool TakesStill(TimePoint now);
   // The client has all that it is to have.
-  bool settled() const { return state_ != State::kOpen && state_ != State::kFlushing && down_.empty(); }
+  bool settled() const;
   // When it last had a call, or came.
   TimePoint idle_since() const { return idle_since_; }
   // Its streams have begun to be answered and it took nothing of substance since then.
@@ -84,15 +93,15 @@ class Connection {
   // When Resume is due; TimePoint() = it does not wait.
   TimePoint resume_at() const { return resume_at_; }
   const Http2Guard& guard() const { return guard_; }
-  // Of a header block that is not whole, beyond what is an ordinary one; they wait since frame_since().
-  int64_t pending_bytes() const {
-    return std::max<int64_t>(0, static_cast<int64_t>(guard_.block_bytes()) - Http2Guard::kFreeHeaderBytes);
-  }
+  // Of the client, for which gRPC has no room yet or may not have them yet; they wait since frame_since().
+  int64_t pending_bytes() const { return static_cast<int64_t>(in_.size() + up_.size()); }
   TimePoint frame_since() const { return frame_since_; }
   const Origin& origin() const { return origin_; }
   Peer& peer() const { return peer_; }
   int client_fd() const { return client_fd_; }
   int server_fd() const { return server_fd_; }
+  // The client's socket, which is the caller's from now on; the connection is dead.
+  int TakeClient();
   // Why it was cut, once, for the log.
   std::string TakeNote() { return std::exchange(note_, {}); }
 
@@ -102,7 +111,7 @@ class Connection {
     kGreeted,         // gRPC is not there yet
     kOpen,
     kFlushing,   // gRPC has closed; what is left goes to the client
-    kLingering,  // the client is to read the end and close
+    kLingering,  // all was sent; the client is to read the end and close
     kDead,
   };
 
@@ -110,14 +119,18 @@ class Connection {
   void ToServer(std::span<const uint8_t> bytes);
   void ToClient(std::string_view bytes);
   void Inject(const std::string& frames);  // to the client, at the next place between two frames
+  void AskWhetherClientReads();
   void RefuseCall(uint32_t stream);
+  // No stream is open, and all that was to be said has left this process.
+  bool AllIsSaid() const;
   void LeaveIfDone(TimePoint now);
   void ServerGone(TimePoint now);
   void Linger(TimePoint now);
+  void AwaitTheEnd(TimePoint now, Duration patience);
   void CloseServer();
   bool TooManyStreams() const;
   void Account();  // brings the counts up to what the guard holds now
-  void CountAs(int64_t streams, int64_t bytes);
+  void CountAs(int64_t streams, int64_t receiving, int64_t sending);
 
   const Origin origin_;
   Peer& peer_;
@@ -133,13 +146,19 @@ class Connection {
   std::string inject_;         // frames of ours for the client, until a place between two of gRPC's
   bool server_spoke_ = false;  // gRPC's first frame, SETTINGS, has gone by
   bool frame_timed_ = false;   // a part of a frame or of a header block is there, since frame_since_
+  bool client_left_ = false;   // it sends no more
+  bool read_all_ = false;      // and all that it sent was read
   TimePoint frame_since_;
-  TimePoint deadline_;  // of the greeting, of flushing, of lingering
+  TimePoint greeting_deadline_;
+  // While flushing and lingering: how much the client has to take yet, and since when that has not changed.
+  int64_t untaken_ = 0;
+  TimePoint untaken_since_;
+  Duration patience_ = kPatience;
   TimePoint resume_at_;
   TimePoint idle_since_, answered_at_;
   std::vector<uint32_t> refused_;  // streams that were one too many
   size_t dropped_bytes_ = 0;       // while lingering
-  int64_t counted_streams_ = 0, counted_bytes_ = 0;
+  int64_t counted_streams_ = 0, counted_receiving_ = 0, counted_sending_ = 0;
   std::string note_;
 };
 

@@ -26,6 +26,7 @@
 #include "base/strings.h"
 #include "server/edge/connect_probe.h"
 #include "server/edge/connection.h"
+#include "server/edge/farewells.h"
 #include "server/edge/listen_sockets.h"
 #include "server/edge/peer_table.h"
 #include "server/edge/token_bucket.h"
@@ -149,7 +150,7 @@ class EpollEdge final : public Edge {
   }
 
   int Timeout(TimePoint next_tick) const {
-    if (places_.empty() && !listen_again_.has_value() && !stopping_) return -1;
+    if (places_.empty() && farewells_.empty() && !listen_again_.has_value() && !stopping_) return -1;
     TimePoint first = next_tick;
     if (!resumes_.empty()) first = std::min(first, resumes_.top().first);
     return static_cast<int>(std::max<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(first - Now()).count(), 0));
@@ -195,18 +196,23 @@ class EpollEdge final : public Edge {
     Connection& c = *it->second.connection;
     if (tag == ServerTag(tag / 2)) {
       if (event.events & EPOLLOUT) c.OnServerWritable(now);
-      if (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) c.OnServerReadable(scratch_, now);
+      if (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) c.OnServerReadable(RoomForAnswers(), now);
     } else {
-      const bool gone = event.events & (EPOLLHUP | EPOLLERR);
-      if (gone || ((event.events & EPOLLRDHUP) && c.interest().client_left)) {
+      if (event.events & (EPOLLHUP | EPOLLERR)) {
         c.OnClientGone();
       } else {
         if (event.events & EPOLLOUT) c.OnClientWritable(now);
+        if ((event.events & EPOLLRDHUP) && c.interest().client_left) c.OnClientLeft(now);
         if (event.events & EPOLLIN) c.OnClientReadable(scratch_, now);
       }
     }
     Settle(tag / 2, now);
     if (stats_.receiving_bytes > limits_.receive_budget && now >= relieve_at_) RelieveBudget(now);
+  }
+
+  std::span<uint8_t> RoomForAnswers() {
+    const std::span<uint8_t> all(scratch_);
+    return stats_.sending_bytes > limits_.send_budget ? all.first(Connection::kScarceReadBytes) : all;
   }
 
   // After anything that happened to a connection.
@@ -263,6 +269,8 @@ class EpollEdge final : public Edge {
       listen_again_.reset();
       for (int fd : sockets_.fds()) Watch(EPOLL_CTL_MOD, fd, EPOLLIN, kListener);
     }
+    farewells_.CloseDue(now);
+    const Duration quiet = std::min<Duration>(stopping_ ? Quiet() : Connection::kPatience, Connection::kPatience);
     std::vector<uint64_t> ids;
     ids.reserve(places_.size());
     for (const auto& [id, place] : places_) ids.push_back(id);
@@ -270,8 +278,8 @@ class EpollEdge final : public Edge {
       const auto it = places_.find(id);
       if (it == places_.end()) continue;  // another one needed its place
       Connection& c = *it->second.connection;
-      c.Tick(now);
-      if (stopping_ && c.stalled_since(now - Quiet())) c.CutOff(Cut::kStalled, now);
+      c.Tick(now, quiet);
+      if (stopping_ && c.stalled_since(now - quiet)) c.CutOff(Cut::kStalled, now);
       Settle(id, now);
     }
   }
@@ -292,7 +300,7 @@ class EpollEdge final : public Edge {
   bool AcceptOne(int listener, TimePoint now) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && IsOutOfDescriptors(errno)) {
-      if (!Replace(nullptr, 0, now)) return Shed(listener, now);
+      if (!farewells_.CloseAll() && !Replace(nullptr, 0, now)) return Shed(listener, now);
       fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
     if (fd < 0) {
@@ -309,13 +317,14 @@ class EpollEdge final : public Edge {
   bool Shed(int listener, TimePoint now) {
     if (spare_fd_ >= 0) close(std::exchange(spare_fd_, -1));
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const bool nobody_waits = fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     if (fd >= 0) {
       ++stats_.refused[static_cast<size_t>(Refusal::kDescriptors)];
       Note("out of file descriptors: refused a connection", now);
       close(fd);
     }
     spare_fd_ = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || spare_fd_ < 0) PauseAccepting(now);
+    if ((fd < 0 && !nobody_waits) || spare_fd_ < 0) PauseAccepting(now);
     return fd >= 0;
   }
 
@@ -362,8 +371,7 @@ class EpollEdge final : public Edge {
     Note(absl::StrCat("refused a connection of ", DescribePeer(origin.address), ": ", ToAbsl(Name(why))), now);
     const std::string answer = EmptySettingsFrame() + GoAwayFrame(0, kEnhanceYourCalm, "too many connections");
     [[maybe_unused]] const ssize_t sent = send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    shutdown(fd, SHUT_WR);
-    close(fd);
+    farewells_.Add(fd, now);
   }
 
   // Closes the connection that is least missed, of `key` or of all but `except`: of who has the most of them the one
@@ -382,7 +390,9 @@ class EpollEdge final : public Edge {
       since = c.idle_since();
     }
     if (found == 0) return false;
-    places_.find(found)->second.connection->CutOff(Cut::kReplaced, now);  // no line of the log: the metric tells
+    Connection& c = *places_.find(found)->second.connection;
+    c.CutOff(Cut::kReplaced, now);  // no line of the log: the metric tells
+    farewells_.Add(c.TakeClient(), now);
     Close(found, now);
     return true;
   }
@@ -434,7 +444,7 @@ class EpollEdge final : public Edge {
     for (const auto& [id, place] : places_) {
       const Connection& c = *place.connection;
       // What is of no stream yet, and where gRPC knows none: the connection is to go, for which stream 0 stands.
-      const int64_t bytes = c.open() ? c.pending_bytes() : c.guard().receiving_bytes();
+      const int64_t bytes = c.pending_bytes() + (c.open() ? 0 : c.guard().receiving_bytes());
       if (bytes > 0) all.push_back({id, {0, bytes, static_cast<double>(bytes) * ToSeconds(now - c.frame_since())}});
       if (!c.open()) continue;
       for (const Http2Guard::Unfinished& u : c.guard().ListUnfinished(now)) all.push_back({id, u});
@@ -447,7 +457,7 @@ class EpollEdge final : public Edge {
       const auto it = places_.find(c.id);
       if (it == places_.end()) continue;
       if (c.unfinished.stream == 0) {
-        it->second.connection->CutOff(Cut::kHeaderBlock, now);
+        it->second.connection->CutOff(Cut::kReceiveBudget, now);
       } else if (it->second.connection->open()) {
         it->second.connection->EndStream(c.unfinished.stream, StreamReset::kReceiveBudget, now);
       }
@@ -474,6 +484,7 @@ class EpollEdge final : public Edge {
   using Resume = std::pair<TimePoint, uint64_t>;
   std::priority_queue<Resume, std::vector<Resume>, std::greater<>> resumes_;
   std::vector<uint8_t> scratch_;
+  Farewells farewells_;
   uint64_t next_id_ = kFirstConnection;
   bool stopping_ = false;
   std::optional<TimePoint> listen_again_;

@@ -29,7 +29,8 @@ class Edge {
   // No new connections, and the address is free. Connections whose streams are all in the middle of an answer of which
   // they take nothing for `quiet` are cut from now on.
   virtual void StopAccepting(Duration quiet) = 0;
-  // Returns when every connection has been given what gRPC had sent to it and is closed, at most after `flush`.
+  // Returns when every client has what gRPC had sent to it, or takes nothing of it for `quiet`, and every connection is
+  // closed; at most after `flush`.
   virtual void Stop(Duration flush) = 0;
 
   virtual const HostPort& address() const = 0;  // with the port that it became

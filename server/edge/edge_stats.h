@@ -28,7 +28,11 @@ inline std::string_view Name(StreamReset r) {
 struct EdgeStats {
   using Count = std::atomic<int64_t>;
   // Now.
-  Count connections{0}, streams{0}, receiving_bytes{0};
+  Count connections{0}, streams{0};
+  // Of requests that are not whole, and of what clients sent that gRPC has not been given yet.
+  Count receiving_bytes{0};
+  // Of answers that gRPC has given and clients have not taken yet; what the system holds for them is not in it.
+  Count sending_bytes{0};
   // Since the start.
   Count accepted{0};
   std::array<Count, kNumRefusals> refused{};

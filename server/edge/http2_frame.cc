@@ -69,6 +69,8 @@ std::string WindowUpdateFrame(uint32_t bytes) {
 
 std::string EmptySettingsFrame() { return Frame(kSettings, 0, 0, ""); }
 
+std::string PingFrame(std::string_view eight_bytes) { return Frame(kPing, 0, 0, eight_bytes); }
+
 std::string TrailersOnlyFrame(uint32_t stream, int grpc_status, std::string_view message) {
   std::string block;
   block.push_back(static_cast<char>(0x88));  // :status 200, the 8th of the static table

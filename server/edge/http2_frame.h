@@ -52,6 +52,7 @@ FrameHeader ParseFrameHeader(std::span<const uint8_t> bytes);
 std::string GoAwayFrame(uint32_t last_stream, Http2Error error, std::string_view debug);
 std::string RstStreamFrame(uint32_t stream, Http2Error error);
 std::string EmptySettingsFrame();
+std::string PingFrame(std::string_view eight_bytes);
 std::string WindowUpdateFrame(uint32_t bytes);  // of the connection; more than 0
 // An answer that is its own end (gRPC over HTTP/2: Trailers-Only), with no reference to HPACK's dynamic table, so that
 // it may stand between any two frames of a connection. `message` is printable ASCII without '%'.

@@ -18,8 +18,8 @@ Step WaitUntil(TimePoint until, Pace pace) { return {.what = Step::kWait, .until
 
 std::string_view Name(Cut cut) {
   static constexpr std::array<std::string_view, kNumCuts> kNames = {
-      "not_http2", "handshake_timeout", "frame_timeout", "frame_size", "header_block", "protocol", "streams",
-      "resets",    "control_frames",    "replaced",      "stalled"};
+      "not_http2", "handshake_timeout", "frame_timeout", "frame_size", "header_block",  "protocol", "streams",
+      "resets",    "control_frames",    "replaced",      "stalled",    "receive_budget"};
   return kNames[static_cast<size_t>(cut)];
 }
 

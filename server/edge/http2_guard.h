@@ -38,8 +38,9 @@ enum class Cut {
   kControlFrames,     // PING, SETTINGS, WINDOW_UPDATE and the like without a reason
   kReplaced,          // idle, and its place was needed for another
   kStalled,           // its streams were not read while the server stopped
+  kReceiveBudget,     // what it sent waited for longest when too much of all connections did
 };
-inline constexpr int kNumCuts = 11;
+inline constexpr int kNumCuts = 12;
 std::string_view Name(Cut cut);
 // What GOAWAY says.
 Http2Error ErrorOf(Cut cut);

@@ -17,6 +17,9 @@ struct EdgeLimits {
   int max_open_streams = 32 * 1024;
   // Bytes of request messages that are not whole yet, of all connections, and kStreamBytes for each that is awaited.
   int64_t receive_budget = 128 << 20;
+  // Bytes of answers that the edge holds for clients that do not take them, of all connections. Beyond it gRPC is read
+  // kScarceReadBytes at a time, so that no connection is cut for it.
+  int64_t send_budget = 32 << 20;
   // A connection must say that it speaks HTTP/2 within this time, and each frame and header block must be whole.
   Duration handshake_timeout = std::chrono::seconds(10);
   // A request message must be whole within this time and a second for each kSlowestBytesPerSecond of it.

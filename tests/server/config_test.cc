@@ -63,6 +63,7 @@ TEST(ConfigTest, SetsTheBoundsOfTheEdge) {
                           "max_open_streams: 1000\n"
                           "max_concurrent_streams: 12\n"
                           "receive_budget: 64MiB\n"
+                          "send_budget: 2MiB\n"
                           "receive_timeout: 5s\n"
                           "handshake_timeout: 500ms\n",
                           options),
@@ -73,6 +74,7 @@ TEST(ConfigTest, SetsTheBoundsOfTheEdge) {
   EXPECT_EQ(options.edge.max_open_streams, 1000);
   EXPECT_EQ(options.edge.max_streams, 12);
   EXPECT_EQ(options.edge.receive_budget, 64 << 20);
+  EXPECT_EQ(options.edge.send_budget, 2 << 20);
   EXPECT_EQ(options.edge.receive_timeout, std::chrono::seconds(5));
   EXPECT_EQ(options.edge.handshake_timeout, std::chrono::milliseconds(500));
   EXPECT_THAT(ParseConfig("max_connections: 0\nreceive_timeout: 0\nmetrics_listen: unix:/run/m\n", options),

@@ -19,11 +19,14 @@
 
 #include "base/error.h"
 #include "base/mutex.h"
+#include "server/edge/connection.h"
 #include "tests/server/edge/http2_client.h"
+#include "tests/server/edge/socket.h"
 #include "tests/testing/temp_dir.h"
 
 namespace quantd {
 namespace {
+using quantd::testing::Call;
 using quantd::testing::Data;
 using quantd::testing::Frame;
 using quantd::testing::Headers;
@@ -32,66 +35,12 @@ using quantd::testing::Ping;
 using quantd::testing::Preface;
 using quantd::testing::Prefix;
 using quantd::testing::Reset;
+using quantd::testing::Socket;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-// A socket that blocks, but never for ever: a read that takes a minute fails the test.
-class Socket {
- public:
-  explicit Socket(int fd = -1) : fd_(fd) {
-    if (fd < 0) return;
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-    const timeval minute{60, 0};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &minute, sizeof minute);
-  }
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Socket& operator=(Socket&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Socket() { Close(); }
-
-  int fd() const { return fd_; }
-  void Close() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
-  void Send(std::string_view bytes) const {
-    ASSERT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
-  }
-  // Exactly so many bytes, fewer where the other side closes first.
-  std::string Read(size_t bytes) const {
-    std::string out(bytes, '\0');
-    size_t have = 0;
-    while (have < bytes) {
-      const ssize_t n = recv(fd_, out.data() + have, bytes - have, 0);
-      if (n <= 0) break;
-      have += static_cast<size_t>(n);
-    }
-    out.resize(have);
-    return out;
-  }
-  std::string ReadFrame() const {
-    const std::string header = Read(kFrameHeaderBytes);
-    if (header.size() < kFrameHeaderBytes) return header;
-    return header + Read(ParseFrameHeader(testing::Bytes(header)).length);
-  }
-  // To the end, which the other side makes.
-  std::string ReadAll() const {
-    std::string out;
-    char buffer[4096];
-    ssize_t n;
-    while ((n = recv(fd_, buffer, sizeof buffer, 0)) > 0) out.append(buffer, static_cast<size_t>(n));
-    EXPECT_FALSE(n < 0 && errno == EAGAIN) << "no end within a minute";
-    return out;
-  }
-
- private:
-  int fd_;
-};
 
 // What the edge hands over.
 class FakeGrpc {
@@ -155,6 +104,15 @@ class EdgeTest : public ::testing::Test {
     server.Send(Ping(kAck));
     EXPECT_EQ(client.ReadFrame(), Ping(kAck));
   }
+  // Sends until the edge takes nothing more of it, though it has had many turns.
+  static std::string SendUntilHeldUp(const Socket& from, const std::string& frame, const Socket& other_client,
+                                     const Socket& other_server) {
+    int turns = 0;
+    return from.SendUntil(frame, [&] {
+      Pass(other_client, other_server);
+      return ++turns > 100;
+    });
+  }
   int64_t CutCount(Cut cut) const { return edge_->stats().cut[static_cast<size_t>(cut)]; }
 
   EdgeLimits limits_;
@@ -185,14 +143,59 @@ TEST_F(EdgeTest, AnEndOfEitherSideReachesTheOther) {
   Start();
   auto [client, server] = Pair();
   client.Send(Headers(1));
-  shutdown(client.fd(), SHUT_WR);  // as a close: gRPC answers nobody who sends no more
+  client.Close();  // gRPC is to cancel what it does for nobody
   EXPECT_EQ(server.ReadAll(), Headers(1));
-  EXPECT_EQ(client.ReadAll(), "");
 
   auto [second, second_server] = Pair();
   second_server.Send(Data(1, "what was still to be said"));
   second_server.Close();
   EXPECT_EQ(second.ReadAll(), Data(1, "what was still to be said"));
+}
+
+// Its machine does not reset the connection when it is asked whether it reads still.
+TEST_F(EdgeTest, WhoHasOnlyShutDownItsSendingSideGetsItsAnswers) {
+  Start();
+  auto [client, server] = Pair();
+  client.Send(Call(1) + Call(3));
+  shutdown(client.fd(), SHUT_WR);
+  EXPECT_EQ(server.Read(2 * Call(1).size()), Call(1) + Call(3));
+  EXPECT_EQ(client.ReadFrame(), PingFrame("leaving?"));
+  server.Send(Data(3, "the second", kEndStream) + Data(1, "the fir"));
+  EXPECT_EQ(client.Read(2 * 9 + 17), Data(3, "the second", kEndStream) + Data(1, "the fir"));
+  const std::string last = Data(1, "st", kEndStream);
+  server.Send(last.substr(0, 10));
+  EXPECT_EQ(client.Read(10), last.substr(0, 10)) << "half a frame is no end";
+  server.Send(last.substr(10));
+  EXPECT_EQ(client.ReadToCleanEnd(), last.substr(10));
+  EXPECT_EQ(server.ReadAll(), "");
+}
+
+TEST_F(EdgeTest, AnHalfClosedClientThatIsPacedGetsItsAnswersToo) {
+  Start();
+  auto [client, server] = Pair();
+  std::string sent;
+  for (uint32_t i = 0; i < 300; ++i) sent += Headers(1 + 2 * i) + Reset(1 + 2 * i);
+  sent += Call(1001);
+  client.Send(sent);
+  shutdown(client.fd(), SHUT_WR);
+  EXPECT_EQ(server.Read(sent.size()), sent);
+  EXPECT_GE(edge_->stats().paced[static_cast<size_t>(Pace::kResets)], 1);
+  server.Send(Data(1001, "the answer", kEndStream));
+  EXPECT_THAT(client.ReadToCleanEnd(), EndsWith(Data(1001, "the answer", kEndStream)));
+}
+
+// Its request waits with the edge: nobody is to be kept waiting by those who have left.
+TEST_F(EdgeTest, WhoLeavesWhileItIsPacedIsGone) {
+  Start();
+  auto [good, good_server] = Pair();
+  auto [client, server] = Pair();
+  std::string flood;
+  for (uint32_t i = 0; i < 2000; ++i) flood += Headers(1 + 2 * i) + Reset(1 + 2 * i);
+  client.Send(flood);
+  client.Close();
+  server.ReadAll();
+  while (edge_->stats().connections > 1) Pass(good, good_server);
+  EXPECT_EQ(edge_->stats().receiving_bytes, 0);
 }
 
 TEST_F(EdgeTest, SilentConnectionsAreClosed) {
@@ -246,9 +249,8 @@ TEST_F(EdgeTest, ACutConnectionHearsWhyAndItsNeighbourGoesOn) {
 TEST_F(EdgeTest, TooMuchMetadataEndsItsCallAloneAndTheConnectionAfterTheOthers) {
   Start();
   auto [client, server] = Pair();
-  client.Send(Headers(1) + Data(1, Message("x"), kEndStream));
-  const std::string good = Headers(1) + Data(1, Message("x"), kEndStream);
-  EXPECT_EQ(server.Read(good.size()), good);
+  client.Send(Call(1));
+  EXPECT_EQ(server.Read(Call(1).size()), Call(1));
   client.Send(Headers(3, 0, kMaxFrameBytes));
   for (int i = 0; i < 20; ++i) client.Send(Frame(kContinuation, 0, 3, std::string(kMaxFrameBytes, 'c')));
   client.Send(Frame(kContinuation, kEndHeaders, 3, "end") + Data(3, Message("y"), kEndStream));
@@ -261,6 +263,27 @@ TEST_F(EdgeTest, TooMuchMetadataEndsItsCallAloneAndTheConnectionAfterTheOthers) 
   EXPECT_EQ(client.ReadFrame(), Data(1, "the answer", kEndStream));
   EXPECT_EQ(client.ReadAll(), "") << "it ends when its last call has";
   EXPECT_EQ(server.ReadAll(), "");
+}
+
+// The last frame of the last call is not the end before all of it has gone by.
+TEST_F(EdgeTest, ALeavingConnectionGivesTheLastAnswerWhole) {
+  Start();
+  auto [client, server] = Pair();
+  auto [good, good_server] = Pair();
+  client.Send(Call(1));
+  EXPECT_EQ(server.Read(Call(1).size()), Call(1));
+  client.Send(Headers(3, 0, kMaxFrameBytes));
+  for (int i = 0; i < 8; ++i) client.Send(Frame(kContinuation, 0, 3, std::string(kMaxFrameBytes, 'c')));
+  client.Send(Frame(kContinuation, kEndHeaders, 3, "end"));
+  EXPECT_THAT(client.ReadFrame(), HasSubstr("the metadata of the call has more than 128 KiB"));
+  EXPECT_EQ(client.ReadFrame(), RstStreamFrame(3, kNoError));
+  EXPECT_EQ(client.ReadFrame(), GoAwayFrame(3, kNoError, "header_block"));
+  const std::string answer = Data(1, std::string(kMaxFrameBytes, 'a'), kEndStream);
+  server.Send(answer.substr(0, 5000));
+  EXPECT_EQ(client.Read(5000), answer.substr(0, 5000));
+  Pass(good, good_server);
+  server.Send(answer.substr(5000));
+  EXPECT_EQ(client.ReadToCleanEnd(), answer.substr(5000));
 }
 
 // Nobody is locked out by those who only connect.
@@ -293,7 +316,9 @@ TEST_F(EdgeTest, WhereAllHaveCallsANewcomerIsRefused) {
     busy[i].first.Send(Headers(1));
     EXPECT_EQ(busy[i].second.ReadFrame(), Headers(1));
   }
-  EXPECT_THAT(Connect().ReadAll(), EndsWith("too many connections"));
+  Socket refused = Connect();
+  refused.Send(Preface() + Call(1));  // which nobody reads, and which resets no connection
+  EXPECT_THAT(refused.ReadToCleanEnd(), EndsWith("too many connections"));
   EXPECT_EQ(edge_->stats().refused[static_cast<size_t>(Refusal::kPeerLimit)], 1);
   busy[0].first.Send(Reset(1));  // now it is idle
   EXPECT_EQ(busy[0].second.ReadFrame(), Reset(1));
@@ -305,23 +330,32 @@ TEST_F(EdgeTest, ASlowReaderHoldsUpItsServerAndGetsEveryByte) {
   Start();
   auto [client, server] = Pair();
   auto [good, good_server] = Pair();
-  fcntl(server.fd(), F_SETFL, fcntl(server.fd(), F_GETFL) | O_NONBLOCK);
-  const std::string frame = Data(1, std::string(16'000, 'd'));
-  std::string sent;
-  for (int refusals = 0; refusals < 100;) {
-    const size_t at = sent.size() % frame.size();
-    const ssize_t n = send(server.fd(), frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
-    if (n > 0) {
-      sent.append(frame, at, static_cast<size_t>(n));
-      refusals = 0;
-    } else {
-      ASSERT_EQ(errno, EAGAIN);
-      ++refusals;
-      Pass(good, good_server);  // the edge has had its turn
-    }
-  }
+  const std::string sent = SendUntilHeldUp(server, Data(1, std::string(16'000, 'd')), good, good_server);
   EXPECT_LT(sent.size(), 16u << 20);
+  EXPECT_GT(edge_->stats().sending_bytes, 0) << "it is counted";
+  EXPECT_LE(edge_->stats().sending_bytes, static_cast<int64_t>(Connection::kReadBytes));
   EXPECT_EQ(client.Read(sent.size()), sent);
+  Pass(good, good_server);
+  EXPECT_EQ(edge_->stats().sending_bytes, 0);
+}
+
+// Of all connections the edge holds no more than its budget and a little of each.
+TEST_F(EdgeTest, ManySlowReadersShareABudget) {
+  limits_.send_budget = 100'000;
+  Start();
+  auto [good, good_server] = Pair();
+  constexpr int kReaders = 10;
+  std::vector<std::pair<Socket, Socket>> pairs;
+  std::vector<std::string> sent;
+  for (int i = 0; i < kReaders; ++i) {
+    pairs.push_back(Pair());
+    sent.push_back(SendUntilHeldUp(pairs.back().second, Data(1, std::string(16'000, 'd')), good, good_server));
+  }
+  EXPECT_LE(edge_->stats().sending_bytes, 100'000 + static_cast<int64_t>(Connection::kReadBytes) +
+                                              kReaders * static_cast<int64_t>(Connection::kScarceReadBytes));
+  for (int i = 0; i < kReaders; ++i) EXPECT_EQ(pairs[i].first.Read(sent[i].size()), sent[i]) << i;
+  Pass(good, good_server);
+  EXPECT_EQ(edge_->stats().sending_bytes, 0);
 }
 
 // A server that does not read stops the client, whose bytes the edge does not collect.
@@ -330,19 +364,30 @@ TEST_F(EdgeTest, AServerThatDoesNotReadHoldsUpItsClient) {
   auto [client, server] = Pair();
   auto [good, good_server] = Pair();
   client.Send(Headers(1));
-  fcntl(client.fd(), F_SETFL, fcntl(client.fd(), F_GETFL) | O_NONBLOCK);
   const std::string frame = Data(1, std::string(16'000, 'd'));
-  std::string sent = Headers(1);
-  for (int refusals = 0; refusals < 100;) {
-    const size_t at = (sent.size() - Headers(1).size()) % frame.size();
-    const ssize_t n = send(client.fd(), frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
-    if (n > 0) sent.append(frame, at, static_cast<size_t>(n));
-    refusals = n > 0 ? 0 : refusals + 1;
-    if (n <= 0) Pass(good, good_server);
-  }
+  const std::string sent = SendUntilHeldUp(client, frame, good, good_server);
   EXPECT_LT(sent.size(), 32u << 20);
-  const size_t whole = sent.size() - (sent.size() - Headers(1).size()) % frame.size();
-  EXPECT_EQ(server.Read(whole), sent.substr(0, whole));
+  EXPECT_GT(edge_->stats().receiving_bytes, kStreamBytes) << "it is counted";
+  const std::string expected = Headers(1) + sent.substr(0, sent.size() - sent.size() % frame.size());
+  EXPECT_EQ(server.Read(expected.size()), expected);
+}
+
+// What waits with the edge, of clients that are paced, counts as what is received; who waits for longest goes.
+TEST_F(EdgeTest, WhatPacedClientsHaveSentIsCountedAndBounded) {
+  limits_.receive_budget = 400'000;
+  Start();
+  std::string flood;
+  for (uint32_t i = 0; i < 1000; ++i) flood += Headers(1 + 2 * i) + Reset(1 + 2 * i);
+  std::vector<std::pair<Socket, Socket>> paced;
+  while (CutCount(Cut::kReceiveBudget) == 0) {
+    ASSERT_LT(paced.size(), 40u);
+    paced.push_back(Pair());
+    paced.back().first.Send(flood);
+  }
+  auto [good, good_server] = Pair();
+  Pass(good, good_server);
+  EXPECT_LE(edge_->stats().receiving_bytes, 400'000 + static_cast<int64_t>(Connection::kReadBytes));
+  EXPECT_GT(paced.size(), 5u);
 }
 
 TEST_F(EdgeTest, AMessageThatIsNotWholeInTimeEndsItsCallAlone) {

@@ -34,6 +34,10 @@ inline std::string Prefix(uint32_t bytes) {
   return out;
 }
 inline std::string Message(std::string_view text) { return Prefix(static_cast<uint32_t>(text.size())).append(text); }
+// A unary call, whole.
+inline std::string Call(uint32_t stream, std::string_view text = "x") {
+  return Headers(stream) + Data(stream, Message(text), kEndStream);
+}
 
 inline std::span<const uint8_t> Bytes(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};

@@ -1,0 +1,36 @@
+#include "server/edge/farewells.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+
+namespace quantd {
+
+void Farewells::Add(int fd, TimePoint now) {
+  shutdown(fd, SHUT_WR);
+  if (leaving_.size() >= kMost) CloseOldest();
+  leaving_.push_back({fd, now + kWait});
+}
+
+void Farewells::CloseDue(TimePoint now) {
+  while (!leaving_.empty() && leaving_.front().due <= now) CloseOldest();
+}
+
+bool Farewells::CloseAll() {
+  if (leaving_.empty()) return false;
+  while (!leaving_.empty()) CloseOldest();
+  return true;
+}
+
+void Farewells::CloseOldest() {
+  constexpr int kMostReads = 8;  // whoever goes on sending does not listen
+  std::array<char, 16 * 1024> ignored;
+  const int fd = leaving_.front().fd;
+  for (int i = 0; i < kMostReads && recv(fd, ignored.data(), ignored.size(), MSG_DONTWAIT) > 0; ++i) {
+  }
+  close(fd);
+  leaving_.pop_front();
+}
+
+}  // namespace quantd
