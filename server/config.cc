@@ -205,6 +205,7 @@ std::vector<std::string> ParseConfig(const std::string& yaml, ServerOptions& opt
             {"receive_budget", Size(options.edge.receive_budget, 1 << 20)},
             {"send_budget", Size(options.edge.send_budget, 1 << 20)},
             {"receive_timeout", Set(options.edge.receive_timeout, ParseTimeout)},
+            {"quiet_time", Set(options.edge.quiet_time, ParseTimeout)},
             {"handshake_timeout", Set(options.edge.handshake_timeout, ParseTimeout)},
             {"max_receive_bytes", Size(options.max_receive_bytes, 1024, 1 << 30)},
             {"request_memory", Size(options.request_memory_bytes, 1 << 20, int64_t{1} << 40)},

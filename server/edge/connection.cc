@@ -243,6 +243,19 @@ void Connection::LeaveIfDone(TimePoint now) {
   if (guard_.leaving()) ServerGone(now);
 }
 
+std::optional<TimePoint> Connection::spare_since() const {
+  switch (state_) {
+    case State::kGreeting:
+    case State::kGreeted:
+      return idle_since_;
+    case State::kOpen:
+      if (AllIsSaid()) return idle_since_;
+      return guard_.owes_answers() ? std::nullopt : std::optional(std::max(guard_.active_at(), answered_at_));
+    default:
+      return untaken_since_;
+  }
+}
+
 bool Connection::TakesStill(TimePoint now) {
   if (UndeliveredBytes(client_fd_) == 0) return false;
   idle_since_ = now;
@@ -311,7 +324,7 @@ void Connection::OnServerReadable(std::span<uint8_t> scratch, TimePoint now) {
     const std::string_view bytes = AsText(scratch.first(r.bytes));
     const bool had_streams = guard_.open_streams() > 0;
     const size_t boundary = replies_.Pass(scratch.first(r.bytes), [&](const FrameHeader& frame) {
-      guard_.OnServerFrame(frame);
+      guard_.OnServerFrame(frame, now);
       if (frame.type == kHeaders || frame.type == kData) answered_at_ = now;
     });
     if (had_streams) idle_since_ = now;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -84,8 +85,9 @@ class Connection {
   bool TakesStill(TimePoint now);
   // The client has all that it is to have.
   bool settled() const;
-  // When it last had a call, or came.
-  TimePoint idle_since() const { return idle_since_; }
+  // When it last had a call, or came; while it has calls, when one of them last moved. nullopt: the server owes an
+  // answer.
+  std::optional<TimePoint> spare_since() const;
   // Its streams have begun to be answered and it took nothing of substance since then.
   bool stalled_since(TimePoint then) const {
     return open() && guard_.open_streams() > 0 && guard_.all_answered() && answered_at_ <= then;

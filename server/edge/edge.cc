@@ -29,6 +29,7 @@
 #include "server/edge/farewells.h"
 #include "server/edge/listen_sockets.h"
 #include "server/edge/peer_table.h"
+#include "server/edge/replacement.h"
 #include "server/edge/token_bucket.h"
 
 namespace quantd {
@@ -37,6 +38,8 @@ namespace {
 constexpr Duration kTick = std::chrono::milliseconds(500), kStoppingTick = std::chrono::milliseconds(50);
 constexpr int kAcceptsAtOnce = 64;  // before connections that have something are looked at again
 constexpr Duration kAcceptPause = std::chrono::milliseconds(50);  // where not even the spare descriptor helps
+// Connections of a newcomer's address, where it is not accepted yet: it may be one that has many.
+constexpr int kUnknown = 1 << 24;
 constexpr Duration kRelieveInterval = std::chrono::milliseconds(10);
 // Of the socket pair, each way. The kernel doubles it for its own needs.
 constexpr int kPairBytes = 64 * 1024;
@@ -300,7 +303,7 @@ class EpollEdge final : public Edge {
   bool AcceptOne(int listener, TimePoint now) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && IsOutOfDescriptors(errno)) {
-      if (!farewells_.CloseAll() && !Replace(nullptr, 0, now)) return Shed(listener, now);
+      if (!farewells_.CloseAll() && !Replace(nullptr, 0, kUnknown, now)) return Shed(listener, now);
       fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
     if (fd < 0) {
@@ -340,10 +343,11 @@ class EpollEdge final : public Edge {
     const bool is_unix = origin.address.ss_family != AF_INET && origin.address.ss_family != AF_INET6;
     const int per_peer =
         limits_.max_connections_per_peer > 0 ? limits_.max_connections_per_peer : (limits_.max_connections + 1) / 2;
-    if (!is_unix && !origin.probe && peers_.connections(origin.key) >= per_peer && !Replace(&origin.key, 0, now)) {
+    const int own = peers_.connections(origin.key);
+    if (!is_unix && !origin.probe && own >= per_peer && !Replace(&origin.key, 0, own, now)) {
       return Refuse(fd, Refusal::kPeerLimit, origin, now);
     }
-    if (static_cast<int>(places_.size()) >= limits_.max_connections && !Replace(nullptr, 0, now)) {
+    if (static_cast<int>(places_.size()) >= limits_.max_connections && !Replace(nullptr, 0, own, now)) {
       return Refuse(fd, Refusal::kLimit, origin, now);
     }
     if (!is_unix) {
@@ -374,27 +378,32 @@ class EpollEdge final : public Edge {
     farewells_.Add(fd, now);
   }
 
-  // Closes the connection that is least missed, of `key` or of all but `except`: of who has the most of them the one
-  // idle for longest. False where none is idle.
-  bool Replace(const PeerKey* key, uint64_t except, TimePoint now) {
+  // Closes the connection that is least missed (Replacement), of `key` or of all but `except`. `connections` are those
+  // of the newcomer's address. False where none may go.
+  bool Replace(const PeerKey* key, uint64_t except, int connections, TimePoint now) {
+    constexpr int kLooks = 4;  // some may turn out to have bytes on their way
     uint64_t found = 0;
-    int most = 0;
-    TimePoint since;
-    for (const auto& [id, place] : places_) {
-      const Connection& c = *place.connection;
-      if (id == except || !c.idle() || c.origin().probe || (key != nullptr && c.origin().key != *key)) continue;
-      const int connections = c.peer().budget.connections;
-      if (found != 0 && (connections < most || (connections == most && c.idle_since() >= since))) continue;
-      found = id;
-      most = connections;
-      since = c.idle_since();
+    for (int i = 0; i < kLooks; ++i) {
+      found = FindReplaceable(key, except, connections, now);
+      if (found == 0) return false;
+      Connection& c = *places_.find(found)->second.connection;
+      if (!c.idle() || !c.TakesStill(now)) break;
     }
-    if (found == 0) return false;
     Connection& c = *places_.find(found)->second.connection;
     c.CutOff(Cut::kReplaced, now);  // no line of the log: the metric tells
     farewells_.Add(c.TakeClient(), now);
     Close(found, now);
     return true;
+  }
+  uint64_t FindReplaceable(const PeerKey* key, uint64_t except, int connections, TimePoint now) const {
+    Replacement replacement(connections, limits_.quiet_time, now);
+    for (const auto& [id, place] : places_) {
+      const Connection& c = *place.connection;
+      if (id == except || c.origin().probe || (key != nullptr && c.origin().key != *key)) continue;
+      const std::optional<TimePoint> since = c.spare_since();
+      if (since.has_value()) replacement.Offer({id, !c.idle(), *since, c.peer().budget.connections});
+    }
+    return replacement.best();
   }
 
   void GiveServer(uint64_t id, Connection& c, TimePoint now) {
@@ -407,7 +416,7 @@ class EpollEdge final : public Edge {
     int ends[2];
     constexpr int kType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
     int failed = socketpair(AF_UNIX, kType, 0, ends);
-    if (failed != 0 && IsOutOfDescriptors(errno) && Replace(nullptr, id, now))
+    if (failed != 0 && IsOutOfDescriptors(errno) && Replace(nullptr, id, c.peer().budget.connections, now))
       failed = socketpair(AF_UNIX, kType, 0, ends);
     if (failed != 0) {
       ++stats_.refused[static_cast<size_t>(Refusal::kDescriptors)];

@@ -2,9 +2,9 @@
 // Each connection that has said it speaks HTTP/2 becomes a socket pair, one end of which gRPC serves; what goes through
 // it passes Http2Guard. One thread does it all. docs/decisions/0007-edge.md says why it is there.
 //
-// Where no place is left, a newcomer takes that of the connection without a call for longest, of the address that has
-// the most of them; only where all have calls is it refused. So silent connections lock nobody out; connections that
-// each keep a call open, if only a watch, can.
+// Where no place is left, a newcomer takes that of a connection without a call, or whose calls stand still
+// (replacement.h); it is refused only where the server owes an answer, or gives one, on all of them. So nobody is
+// locked out by connections that are silent, nor by those that keep a watch or half a request.
 #pragma once
 
 #include <functional>

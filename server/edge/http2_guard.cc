@@ -39,8 +39,8 @@ Http2Error ErrorOf(Cut cut) {
 }
 
 std::string_view Name(Pace pace) {
-  static constexpr std::array<std::string_view, kNumPaces> kNames = {"streams", "header_bytes", "resets",
-                                                                     "connections"};
+  static constexpr std::array<std::string_view, kNumPaces> kNames = {"streams",     "header_bytes", "resets",
+                                                                     "connections", "small_data",   "failed_calls"};
   return kNames[static_cast<size_t>(pace)];
 }
 
@@ -123,6 +123,15 @@ std::optional<Step> Http2Guard::PaceHeaderBytes(double bytes, TimePoint now) {
                    Pace::kHeaderBytes);
 }
 
+std::optional<Step> Http2Guard::PaceBoth(TokenBucket& own, TokenBucket& shared, const PeerBudget& peer, Pace pace,
+                                         TimePoint now) {
+  if (!own.Has(1, now)) return WaitUntil(own.When(1, now), pace);
+  if (!shared.Has(1, now)) return WaitUntil(peer.When(shared, 1, now), pace);
+  own.Take(1);
+  shared.Take(1);
+  return std::nullopt;
+}
+
 // Nothing of a header block passes before all of it is there.
 Step Http2Guard::Block(std::span<const uint8_t> bytes, const FrameHeader& first, TimePoint now) {
   size_t end = kFrameHeaderBytes + first.length;  // of the frames whose headers are there
@@ -141,16 +150,12 @@ Step Http2Guard::Block(std::span<const uint8_t> bytes, const FrameHeader& first,
     end += kFrameHeaderBytes + next.length;
     ends = next.Has(kEndHeaders);
   }
-  block_bytes_ = bytes.size();
   if (!ends || bytes.size() < end) return {};
-  const Step step = Headers(first, block, end, now);
-  if (step.what == Step::kForward) block_bytes_ = 0;
-  return step;
+  return Headers(first, block, end, now);
 }
 
 Step Http2Guard::Refuse(uint32_t stream, size_t bytes, bool ends) {
   if (stream <= last_stream_) return CutFor(Cut::kHeaderBlock);  // trailers, which nobody can be refused
-  block_bytes_ = 0;
   refused_stream_ = last_stream_ = stream;
   dropping_block_ = !ends;
   dropped_bytes_ = bytes;
@@ -173,6 +178,7 @@ Step Http2Guard::Headers(const FrameHeader& first, size_t block_bytes, size_t al
   const bool opens = first.stream > last_stream_;
   if (std::optional<Step> wait = PaceHeaderBytes(bytes, now)) return *wait;
   if (opens && !stream_rate_.Has(1, now)) return WaitUntil(stream_rate_.When(1, now), Pace::kStreams);
+  if (opens && !peer_.calls.Has(1, now)) return WaitUntil(peer_.When(peer_.calls, 1, now), Pace::kFailedCalls);
   // Trailers, which gRPC's clients do not send, and blocks on streams that have ended.
   if (!opens && !control_.Has(1, now)) return CutFor(Cut::kControlFrames);
   header_bytes_.Take(bytes);
@@ -180,13 +186,15 @@ Step Http2Guard::Headers(const FrameHeader& first, size_t block_bytes, size_t al
   Step step{.what = Step::kForward, .bytes = all_bytes};
   if (opens) {
     stream_rate_.Take(1);
+    peer_.calls.Take(1);
+    active_at_ = now;
     control_.Give(kControlFramesPerAnswer);  // a client gives each call a window before it knows of an answer
     step.opened = last_stream_ = first.stream;
     Stream& stream = streams_[first.stream];
     stream.since = now;
     stream.client_done = first.Has(kEndStream);
     stream.header_bytes = std::max<int64_t>(0, static_cast<int64_t>(block_bytes) - kFreeHeaderBytes);
-    receiving_bytes_ += stream.held();
+    Count(stream, 1);
     return step;
   }
   control_.Take(1);
@@ -205,20 +213,23 @@ Step Http2Guard::Data(const FrameHeader& frame, std::span<const uint8_t> payload
   }
   const auto it = streams_.find(frame.stream);  // none: it has ended, which the client may not know yet
   Stream after = it == streams_.end() ? Stream() : it->second;
-  const bool completes = it != streams_.end() && Receive(after, payload, now);
-  if (payload.size() < kSmallDataBytes && !completes && !frame.Has(kEndStream)) {
+  const bool small = payload.size() < kSmallDataBytes && !frame.Has(kEndStream);
+  if (payload.empty() && small) {
     if (!control_.Has(1, now)) return CutFor(Cut::kControlFrames);
     control_.Take(1);
+  } else if (small) {
+    if (auto wait = PaceBoth(small_data_, peer_.small_data, peer_, Pace::kSmallData, now)) return *wait;
   }
-  if (it != streams_.end()) {
-    after.client_done |= frame.Has(kEndStream);
-    Replace(it->second, after);
-  }
+  if (it == streams_.end()) return Forward(frame);
+  Receive(after, payload, now);
+  if (small && after.message_bytes > 0) after.frame_bytes += kSmallDataOverhead;
+  after.client_done |= frame.Has(kEndStream);
+  if (!payload.empty()) active_at_ = now;
+  Replace(it->second, after);
   return Forward(frame);
 }
 
-bool Http2Guard::Receive(Stream& s, std::span<const uint8_t> data, TimePoint now) {
-  bool completes = false;
+void Http2Guard::Receive(Stream& s, std::span<const uint8_t> data, TimePoint now) {
   while (!data.empty()) {
     if (s.message_bytes == 0) {
       if (s.had_message) s.since = now;  // the first one is awaited from the stream's beginning on
@@ -234,11 +245,10 @@ bool Http2Guard::Receive(Stream& s, std::span<const uint8_t> data, TimePoint now
       data = data.subspan(static_cast<size_t>(n));
     }
     if (s.message_bytes < kPrefixBytes || s.message_bytes < s.length + kPrefixBytes) continue;
-    if (s.had_message) s.later_bytes += s.message_bytes + kMessageOverhead;
-    s.had_message = completes = true;
-    s.message_bytes = 0;
+    if (s.had_message) s.later_bytes += s.message_bytes + s.frame_bytes + kMessageOverhead;
+    s.had_message = true;
+    s.message_bytes = s.frame_bytes = 0;
   }
-  return completes;
 }
 
 Step Http2Guard::Reset(const FrameHeader& frame, TimePoint now) {
@@ -249,9 +259,10 @@ Step Http2Guard::Reset(const FrameHeader& frame, TimePoint now) {
     return step;
   }
   if (!resets_.Has(1, now) || !peer_.resets.Has(1, now)) return CutFor(Cut::kResets);
-  if (!resets_pace_.Has(1, now)) return WaitUntil(resets_pace_.When(1, now), Pace::kResets);
-  if (!peer_.resets_pace.Has(1, now)) return WaitUntil(peer_.When(peer_.resets_pace, 1, now), Pace::kResets);
-  for (TokenBucket* bucket : {&resets_, &peer_.resets, &resets_pace_, &peer_.resets_pace}) bucket->Take(1);
+  if (auto wait = PaceBoth(resets_pace_, peer_.resets_pace, peer_, Pace::kResets, now)) return *wait;
+  resets_.Take(1);
+  peer_.resets.Take(1);
+  peer_.calls.Give(1);  // it is paced as what it is
   Erase(frame.stream);
   return Forward(frame);
 }
@@ -266,14 +277,21 @@ Step Http2Guard::Control(const FrameHeader& frame, TimePoint now) {
   return Forward(frame);
 }
 
-void Http2Guard::OnServerFrame(const FrameHeader& frame) {
+void Http2Guard::OnServerFrame(const FrameHeader& frame, TimePoint now) {
   const bool ack = frame.Has(kAck);
   switch (frame.type) {
     case kHeaders:
     case kData: {
       if (frame.length > 0) control_.Give(kControlFramesPerAnswer);
       const auto it = streams_.find(frame.stream);
-      if (it != streams_.end()) it->second.answered = true;
+      if (it == streams_.end()) return;
+      active_at_ = now;
+      // An answer that begins with its end is an error (gRPC over HTTP/2: Trailers-Only).
+      const bool failed = frame.type == kHeaders && frame.Has(kEndStream);
+      if (!it->second.answered && !failed) peer_.calls.Give(1);
+      Stream after = it->second;
+      after.answered = true;
+      Replace(it->second, after);
       if (frame.Has(kEndStream)) Erase(frame.stream);
       return;
     }
@@ -319,14 +337,20 @@ bool Http2Guard::Forget(uint32_t stream) {
 }
 
 void Http2Guard::Replace(Stream& stream, const Stream& after) {
-  receiving_bytes_ += after.held() - stream.held();
+  Count(stream, -1);
+  Count(after, 1);
   stream = after;
+}
+
+void Http2Guard::Count(const Stream& stream, int sign) {
+  receiving_bytes_ += sign * stream.held();
+  owed_ += stream.owed() ? sign : 0;
 }
 
 void Http2Guard::Erase(uint32_t stream) {
   const auto it = streams_.find(stream);
   if (it == streams_.end()) return;
-  receiving_bytes_ -= it->second.held();
+  Count(it->second, -1);
   streams_.erase(it);
 }
 

@@ -22,6 +22,8 @@ struct EdgeLimits {
   int64_t send_budget = 32 << 20;
   // A connection must say that it speaks HTTP/2 within this time, and each frame and header block must be whole.
   Duration handshake_timeout = std::chrono::seconds(10);
+  // Calls that have not moved for so long, and are owed no first answer, hold no place that another needs.
+  Duration quiet_time = std::chrono::seconds(10);
   // A request message must be whole within this time and a second for each kSlowestBytesPerSecond of it.
   Duration receive_timeout = std::chrono::seconds(30);
 };

@@ -15,6 +15,11 @@ struct PeerBudget {
   // Calls given up before any answer: see Http2Guard.
   TokenBucket resets_pace{{512, 500}};
   TokenBucket resets{{8000, 200}};
+  // New calls; those that are answered give their place back. So this bounds the ones that wait for a first answer, and
+  // those that fail at once, on each of which gRPC spends some 0.1 ms.
+  TokenBucket calls{{2048, 500}};
+  // See Http2Guard::kSmallDataRate.
+  TokenBucket small_data{{8192, 40'000}};
   // How many connections share it.
   int connections = 0;
 
@@ -26,7 +31,8 @@ struct PeerBudget {
 
   // As good as new: nothing is lost by forgetting it.
   bool IsFull(TimePoint now) {
-    return greetings.IsFull(now) && header_bytes.IsFull(now) && resets_pace.IsFull(now) && resets.IsFull(now);
+    return greetings.IsFull(now) && header_bytes.IsFull(now) && resets_pace.IsFull(now) && resets.IsFull(now) &&
+           calls.IsFull(now) && small_data.IsFull(now);
   }
 };
 

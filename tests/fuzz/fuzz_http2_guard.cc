@@ -41,7 +41,7 @@ Run Feed(std::span<const uint8_t> bytes, size_t piece, bool answer) {
       QD_CHECK(guard.receiving_bytes() >= 0);
       if (answer && guard.last_stream() != 0) {
         guard.OnServerFrame(
-            {1, static_cast<uint8_t>(run.passed % 10), static_cast<uint8_t>(run.passed % 7), guard.last_stream()});
+            {1, static_cast<uint8_t>(run.passed % 10), static_cast<uint8_t>(run.passed % 7), guard.last_stream()}, now);
       }
     }
     if (run.end == Step::kCut) return run;

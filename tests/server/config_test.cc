@@ -65,6 +65,7 @@ TEST(ConfigTest, SetsTheBoundsOfTheEdge) {
                           "receive_budget: 64MiB\n"
                           "send_budget: 2MiB\n"
                           "receive_timeout: 5s\n"
+                          "quiet_time: 3s\n"
                           "handshake_timeout: 500ms\n",
                           options),
               IsEmpty());
@@ -76,6 +77,7 @@ TEST(ConfigTest, SetsTheBoundsOfTheEdge) {
   EXPECT_EQ(options.edge.receive_budget, 64 << 20);
   EXPECT_EQ(options.edge.send_budget, 2 << 20);
   EXPECT_EQ(options.edge.receive_timeout, std::chrono::seconds(5));
+  EXPECT_EQ(options.edge.quiet_time, std::chrono::seconds(3));
   EXPECT_EQ(options.edge.handshake_timeout, std::chrono::milliseconds(500));
   EXPECT_THAT(ParseConfig("max_connections: 0\nreceive_timeout: 0\nmetrics_listen: unix:/run/m\n", options),
               ElementsAre(HasSubstr("line 1: max_connections"), HasSubstr("line 2: receive_timeout"),

@@ -9,6 +9,7 @@
 #include "server/edge/heap_trim.h"
 #include "server/edge/http2_frame.h"
 #include "server/edge/peer_table.h"
+#include "server/edge/replacement.h"
 #include "server/edge/reply_frames.h"
 #include "server/edge/token_bucket.h"
 #include "tests/server/edge/http2_client.h"
@@ -76,6 +77,25 @@ TEST(ReplyFramesTest, FollowsFramesThroughAnySplit) {
     EXPECT_TRUE(frames.at_boundary());
     EXPECT_THAT(types, ElementsAre(kSettings, kHeaders, kData)) << split;
   }
+}
+
+// Who makes room: state -> decision.
+TEST(ReplacementTest, TakesThePlaceThatIsLeastMissed) {
+  using Candidate = Replacement::Candidate;
+  const auto ago = [](double s) { return kStart - FromSeconds(s); };
+  const auto best = [](int newcomers, const std::vector<Candidate>& candidates) {
+    Replacement replacement(newcomers, seconds(10), kStart);
+    for (const Candidate& c : candidates) replacement.Offer(c);
+    return replacement.best();
+  };
+  EXPECT_EQ(best(0, {}), 0u);
+  EXPECT_EQ(best(0, {{1, false, ago(1), 1}, {2, false, ago(2), 1}}), 2u) << "idle for longest";
+  EXPECT_EQ(best(0, {{1, false, ago(1), 2}, {2, false, ago(2), 1}}), 1u) << "of the address with the most";
+  EXPECT_EQ(best(0, {{1, false, ago(0), 1}, {2, true, ago(99), 9}}), 1u) << "idle ones before those with calls";
+  EXPECT_EQ(best(9, {{1, true, ago(9), 10}, {2, true, ago(11), 1}}), 2u) << "whose calls stood still for long";
+  EXPECT_EQ(best(9, {{1, true, ago(9), 10}, {2, true, ago(9), 19}}), 0u);
+  EXPECT_EQ(best(9, {{1, true, ago(9), 10}, {2, true, ago(1), 20}}), 2u) << "or less long, of a far larger address";
+  EXPECT_EQ(best(0, {{1, true, ago(0.5), 4000}}), 0u) << "but not while they move";
 }
 
 sockaddr_storage Address(int family, const char* text) {

@@ -113,6 +113,22 @@ class EdgeTest : public ::testing::Test {
       return ++turns > 100;
     });
   }
+  // Newcomers, of which the first that is not refused leaves its place again. `meanwhile` is done between them.
+  void ConnectUntilOneIsReplaced(const std::function<void()>& meanwhile = [] {}) {
+    const int64_t before = CutCount(Cut::kReplaced);
+    while (CutCount(Cut::kReplaced) == before) {
+      meanwhile();
+      const int64_t refused = RefusedCount();
+      Socket newcomer = Connect();
+      while (CutCount(Cut::kReplaced) == before && RefusedCount() == refused) std::this_thread::yield();
+    }
+    while (edge_->stats().connections >= limits_.max_connections) std::this_thread::yield();
+  }
+  int64_t RefusedCount() const {
+    int64_t all = 0;
+    for (const EdgeStats::Count& count : edge_->stats().refused) all += count;
+    return all;
+  }
   int64_t CutCount(Cut cut) const { return edge_->stats().cut[static_cast<size_t>(cut)]; }
 
   EdgeLimits limits_;
@@ -323,6 +339,59 @@ TEST_F(EdgeTest, WhereAllHaveCallsANewcomerIsRefused) {
   busy[0].first.Send(Reset(1));  // now it is idle
   EXPECT_EQ(busy[0].second.ReadFrame(), Reset(1));
   Pair();
+}
+
+// As a watch does, or an answer that its client does not read.
+TEST_F(EdgeTest, CallsThatStandStillMakeRoomOnceTheyHaveForLong) {
+  limits_.max_connections = limits_.max_connections_per_peer = 3;
+  limits_.quiet_time = milliseconds(50);
+  Start();
+  auto [watch, watch_server] = Pair();
+  watch.Send(Call(1));
+  EXPECT_EQ(watch_server.Read(Call(1).size()), Call(1));
+  watch_server.Send(Data(1, Message("state")));
+  EXPECT_EQ(watch.ReadFrame(), Data(1, Message("state")));
+  auto [half, half_server] = Pair();
+  half.Send(Headers(1) + Data(1, Prefix(100)));
+  EXPECT_EQ(half_server.Read(Headers(1).size() + 14), Headers(1) + Data(1, Prefix(100)));
+  auto [busy, busy_server] = Pair();
+  busy.Send(Call(1));  // its answer is being computed, however long that takes
+  EXPECT_EQ(busy_server.Read(Call(1).size()), Call(1));
+  ConnectUntilOneIsReplaced();
+  EXPECT_THAT(watch.ReadToCleanEnd(), EndsWith(GoAwayFrame(1, kNoError, "replaced")));
+  auto [busy2, busy2_server] = Pair();
+  busy2.Send(Call(1));
+  EXPECT_EQ(busy2_server.Read(Call(1).size()), Call(1));
+  ConnectUntilOneIsReplaced();
+  EXPECT_THAT(half.ReadToCleanEnd(), EndsWith(GoAwayFrame(1, kNoError, "replaced")));
+  Pass(busy, busy_server);
+  Pass(busy2, busy2_server);
+}
+
+TEST_F(EdgeTest, CallsThatAreAnsweredKeepTheirPlaceBesideThoseThatStandStill) {
+  limits_.max_connections = limits_.max_connections_per_peer = 2;
+  limits_.quiet_time = milliseconds(20);
+  Start();
+  auto [stream, stream_server] = Pair();
+  stream.Send(Call(1));
+  EXPECT_EQ(stream_server.Read(Call(1).size()), Call(1));
+  stream_server.Send(Data(1, "token"));
+  EXPECT_EQ(stream.ReadFrame(), Data(1, "token"));
+  std::vector<std::pair<Socket, Socket>> watches;
+  for (int i = 0; i < 3; ++i) {
+    if (i > 0) {
+      ConnectUntilOneIsReplaced([&] {
+        stream_server.Send(Data(1, "token"));
+        EXPECT_EQ(stream.ReadFrame(), Data(1, "token"));
+      });
+    }
+    watches.push_back(Pair());
+    watches.back().first.Send(Call(1));
+    EXPECT_EQ(watches.back().second.Read(Call(1).size()), Call(1));
+    watches.back().second.Send(Data(1, Message("state")));
+    EXPECT_EQ(watches.back().first.ReadFrame(), Data(1, Message("state")));
+  }
+  Pass(stream, stream_server);
 }
 
 // A reader that stops holds up its own connection, with a bounded number of bytes on the way, and loses none of them.

@@ -8,6 +8,7 @@
 namespace quantd {
 namespace {
 using quantd::testing::Bytes;
+using quantd::testing::Call;
 using quantd::testing::Data;
 using quantd::testing::Frame;
 using quantd::testing::Headers;
@@ -56,7 +57,8 @@ class Http2GuardTest : public ::testing::Test {
     EXPECT_EQ(kept_, "");
   }
   void Answer(uint32_t stream, int flags = 0) {
-    guard_.OnServerFrame({.length = 10, .type = kHeaders, .flags = static_cast<uint8_t>(flags), .stream = stream});
+    guard_.OnServerFrame({.length = 10, .type = kHeaders, .flags = static_cast<uint8_t>(flags), .stream = stream},
+                         now_);
   }
 
   EdgeLimits limits_;
@@ -98,7 +100,7 @@ TEST_F(Http2GuardTest, ByteByByteIsTheSameAsAtOnce) {
   for (char c : call) EXPECT_EQ(Send(std::string(1, c)).what, Step::kNeedMore);
   EXPECT_EQ(passed_, call);
   EXPECT_TRUE(guard_.greeted());
-  EXPECT_EQ(guard_.receiving_bytes(), 7 + kStreamBytes);
+  EXPECT_EQ(guard_.receiving_bytes(), 7 + Http2Guard::kSmallDataOverhead + kStreamBytes);
   EXPECT_EQ(guard_.last_stream(), 3u);
 }
 
@@ -208,9 +210,8 @@ TEST_F(Http2GuardTest, EmptyContinuationsAreRefusedThenCut) {
 TEST_F(Http2GuardTest, LargeHeadersCountAsReceived) {
   ExpectPassed(Preface());
   EXPECT_EQ(Send(Headers(1, 0, kMaxFrameBytes)).what, Step::kNeedMore);
-  EXPECT_EQ(guard_.block_bytes(), kMaxFrameBytes + kFrameHeaderBytes) << "nothing is passed before it is whole";
+  EXPECT_EQ(passed_, Preface()) << "nothing is passed before it is whole";
   ExpectPassed(Frame(kContinuation, kEndHeaders, 1, std::string(10'000, 'c')));
-  EXPECT_EQ(guard_.block_bytes(), 0u);
   EXPECT_EQ(guard_.receiving_bytes(), kStreamBytes + 10'000);
   ExpectPassed(Data(1, Message("whole"), kEndStream));
   EXPECT_EQ(guard_.receiving_bytes(), 10'000) << "until the stream ends";
@@ -238,11 +239,11 @@ TEST_F(Http2GuardTest, ShortCallsPassWithoutAWait) {
   for (uint32_t i = 0; i < 20'000; ++i) {
     const uint32_t stream = 1 + 2 * i;
     ExpectPassed(Headers(stream, kEndHeaders, 80) + Data(stream, Message("a request"), kEndStream));
-    guard_.OnServerFrame({10, kHeaders, kEndHeaders, stream});
-    guard_.OnServerFrame({100, kData, 0, stream});
-    guard_.OnServerFrame({20, kHeaders, kEndStream, stream});
+    guard_.OnServerFrame({10, kHeaders, kEndHeaders, stream}, now_);
+    guard_.OnServerFrame({100, kData, 0, stream}, now_);
+    guard_.OnServerFrame({20, kHeaders, kEndStream, stream}, now_);
     ExpectPassed(Frame(kWindowUpdate, 0, 0, "1234") + Ping());
-    guard_.OnServerFrame({8, kPing, kAck, 0});
+    guard_.OnServerFrame({8, kPing, kAck, 0}, now_);
     now_ += std::chrono::microseconds(200);
   }
   EXPECT_EQ(guard_.open_streams(), 0u);
@@ -338,7 +339,6 @@ TEST_F(Http2GuardTest, ControlFramesWithoutAReasonAreCut) {
                                            Ping(kAck),
                                            Reset(1),
                                            Data(1, ""),
-                                           Data(1, "x"),
                                            Frame(kGoAway, 0, 0, "12345678")};
   for (const std::string& flood : floods) {
     PeerBudget peer;
@@ -353,20 +353,91 @@ TEST_F(Http2GuardTest, ControlFramesWithoutAReasonAreCut) {
   }
 }
 
-// A message of 16 MiB in frames of one byte would cost gRPC 512 MiB.
-TEST_F(Http2GuardTest, AMessageInTinyFramesIsCut) {
+// A client with a buffer of its own writes what it likes into a frame.
+TEST_F(Http2GuardTest, ALargeMessageInSmallFramesPassesAtAPace) {
+  ExpectPassed(Preface() + Headers(1) + Data(1, Prefix(10'000'000)));
+  const TimePoint begin = now_;
+  for (int i = 0; i < 20'000; ++i) ASSERT_EQ(SendPatiently(Data(1, std::string(500, 'x'))).what, Step::kNeedMore) << i;
+  EXPECT_LT(now_ - begin, seconds(1));
+  EXPECT_GT(now_ - begin, milliseconds(500));
+  EXPECT_THAT(guard_.Late(now_), IsEmpty());
+  EXPECT_EQ(guard_.receiving_bytes(), 0);
+}
+
+// In frames of one byte it would cost gRPC 32 times its size, which is counted.
+TEST_F(Http2GuardTest, TinyFramesCountForWhatTheyTake) {
   ExpectPassed(Preface() + Headers(1) + Data(1, Prefix(16 << 20)));
+  const int64_t before = guard_.receiving_bytes();
+  for (int i = 0; i < 10'000; ++i) ASSERT_EQ(SendPatiently(Data(1, "x")).what, Step::kNeedMore);
+  EXPECT_EQ(guard_.receiving_bytes() - before, 10'000 * 33);
+}
+
+TEST_F(Http2GuardTest, ConnectionsOfAnAddressShareAPaceOfSmallFrames) {
+  int64_t frames = 0;
+  for (int connections = 0; connections < 10; ++connections) {
+    Http2Guard guard(limits_, peer_);
+    std::string bytes = Preface() + Headers(1);
+    for (int i = 0; i < 5000; ++i) bytes += Data(1, "x");
+    std::string_view left = bytes;
+    Step step;
+    while ((step = guard.Next(Bytes(left), now_)).what == Step::kForward) {
+      if (left[3] == kData) ++frames;
+      left.remove_prefix(step.bytes);
+    }
+    ASSERT_EQ(step.what, Step::kWait);
+    EXPECT_EQ(Name(step.pace), Name(Pace::kSmallData));
+  }
+  EXPECT_EQ(frames, 8192) << "the burst of PeerBudget::small_data";
+}
+
+// Each costs gRPC as much as one that computes nothing; and nothing else holds back who opens connection after
+// connection of them.
+TEST_F(Http2GuardTest, CallsThatFailAtOnceArePacedForTheirAddress) {
+  ExpectPassed(Preface());
+  const TimePoint begin = now_;
+  for (uint32_t i = 0; i < 10'000; ++i) {
+    ASSERT_EQ(SendPatiently(Call(1 + 2 * i)).what, Step::kNeedMore);
+    Answer(1 + 2 * i, kEndStream);
+  }
+  EXPECT_GT(now_ - begin, seconds(15));
+  Http2Guard other(limits_, peer_);
+  std::string bytes = Preface() + Call(1);
   Step step;
-  int frames = 0;
-  while ((step = Send(Data(1, "x"))).what == Step::kNeedMore) ASSERT_LE(++frames, 2000);
-  EXPECT_EQ(Name(step.cut), Name(Cut::kControlFrames));
+  while ((step = other.Next(Bytes(bytes), now_)).what == Step::kForward) bytes.erase(0, step.bytes);
+  EXPECT_EQ(step.what, Step::kWait);
+  EXPECT_EQ(Name(step.pace), Name(Pace::kFailedCalls));
+}
+
+// The server's turn is told from the client's, and a call that moves from one that does not.
+TEST_F(Http2GuardTest, KnowsWhoseTurnItIsAndWhenSomethingMoved) {
+  ExpectPassed(Preface() + Headers(1));
+  EXPECT_FALSE(guard_.owes_answers()) << "the request is to come";
+  const TimePoint opened = now_;
+  now_ += seconds(1);
+  ExpectPassed(Ping() + Frame(kWindowUpdate, 0, 1, "1234"));
+  EXPECT_EQ(guard_.active_at(), opened);
+  ExpectPassed(Data(1, Message("x"), kEndStream));
+  EXPECT_EQ(guard_.active_at(), now_);
+  EXPECT_TRUE(guard_.owes_answers());
+  Answer(1);
+  EXPECT_FALSE(guard_.owes_answers()) << "it has begun";
+  now_ += seconds(1);
+  guard_.OnServerFrame({8, kPing, 0, 0}, now_);
+  EXPECT_EQ(guard_.active_at(), now_ - seconds(1));
+  guard_.OnServerFrame({100, kData, 0, 1}, now_);
+  EXPECT_EQ(guard_.active_at(), now_);
+  ExpectPassed(Call(3) + Call(5));
+  Answer(3, kEndStream);
+  EXPECT_TRUE(guard_.owes_answers());
+  ExpectPassed(Reset(5));
+  EXPECT_FALSE(guard_.owes_answers());
 }
 
 TEST_F(Http2GuardTest, UnacknowledgedPingsAreBounded) {
   ExpectPassed(Preface());
-  guard_.OnServerFrame({0, kSettings, kAck, 0});
+  guard_.OnServerFrame({0, kSettings, kAck, 0}, now_);
   for (int i = 0; i < Http2Guard::kMaxUnacknowledged; ++i) ExpectPassed(Ping());
-  guard_.OnServerFrame({8, kPing, kAck, 0});
+  guard_.OnServerFrame({8, kPing, kAck, 0}, now_);
   ExpectPassed(Ping());
   ExpectCut(Ping(), Cut::kControlFrames);
 }
@@ -400,9 +471,10 @@ TEST_F(Http2GuardTest, UnfinishedMessagesAreAccounted) {
 TEST_F(Http2GuardTest, SeveralMessagesInOneFrameAndOneMessageInManyFrames) {
   ExpectPassed(Preface() + Headers(1) + Headers(3));
   ExpectPassed(Data(1, Message("a") + Message("") + Message("b").substr(0, 3)));
-  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + Http2Guard::kMessageOverhead + kStreamBytes + kStreamBytes);
+  constexpr int64_t kOverhead = Http2Guard::kMessageOverhead + Http2Guard::kSmallDataOverhead;
+  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + kOverhead + kStreamBytes + kStreamBytes);
   for (char c : Message("hello")) ExpectPassed(Data(3, std::string(1, c)));
-  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + Http2Guard::kMessageOverhead + kStreamBytes);
+  EXPECT_EQ(guard_.receiving_bytes(), 5 + 3 + kOverhead + kStreamBytes);
 }
 
 TEST_F(Http2GuardTest, AMessageThatIsNotWholeInTimeIsLate) {

@@ -276,6 +276,17 @@ def compressed_empty_messages(address: str, seconds: float) -> str:
 
 
 @attack
+def raw_garbage(address: str, seconds: float) -> str:
+    """Frames of a few bytes that are no protobuf, on many streams."""
+    random_ = random.Random(2)
+    blob = b""
+    for stream in stream_ids(100):
+        body = message(random_.randbytes(random_.randrange(1, 200)))
+        blob += frame(HEADERS, END_HEADERS, stream, request_headers(GENERATE)) + frame(http2.DATA, 1, stream, body)
+    return flood(address, seconds, blob, "calls that are no protobuf")
+
+
+@attack
 def frame_garbage(address: str, seconds: float) -> str:
     """Frames of every kind with payloads of no kind."""
     random_ = random.Random(3)
