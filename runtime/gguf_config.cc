@@ -32,6 +32,7 @@ constexpr OtherGraph kOtherGraphs[] = {{"attention.clamp_kqv", 0},
                                        {"use_parallel_residual", 0},
                                        {"interleave_moe_layer_step", 0},
                                        {"rope.scaling.yarn_ext_factor", 1},
+                                       {"rope.scaling.yarn_attn_factor", 1},  // releases of llama.cpp differ on it
                                        {"rope.scaling.yarn_log_multiplier", 0}};
 constexpr std::string_view kKnownKeys[] = {"context_length",
                                            "embedding_length",
@@ -55,7 +56,6 @@ constexpr std::string_view kKnownKeys[] = {"context_length",
                                            "rope.scaling.factor",
                                            "rope.scaling.original_context_length",
                                            "rope.scaling.attn_factor",
-                                           "rope.scaling.yarn_attn_factor",
                                            "rope.scaling.yarn_beta_fast",
                                            "rope.scaling.yarn_beta_slow",
                                            "rope.scaling.finetuned"};
@@ -91,8 +91,8 @@ absl::Status CheckKeys(const GgufMetadata& metadata, int64_t head_dim, std::vect
   return absl::OkStatus();
 }
 
-// llama.cpp scales the cosines of yarn by attn_factor times this (ggml, rope_yarn).
-double YarnMscale(double factor) { return 1.0 + 0.1 * std::log(factor); }
+// llama.cpp scales the cosines of yarn by attn_factor times this (llama-context.cpp).
+double YarnMscale(double factor) { return factor <= 1 ? 1.0 : 1.0 + 0.1 * std::log(factor); }
 
 absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
   const double theta = metadata.Float("llama.rope.freq_base").value_or(10000.0);
@@ -107,12 +107,17 @@ absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
   const std::string kind = metadata.String("llama.rope.scaling.type", "linear");
   const double named_factor = metadata.Float("llama.rope.scaling.factor").value_or(old_factor);
   const double factor = named_factor == 0 ? 1 : named_factor;
+  const double attention = metadata.Float("llama.rope.scaling.attn_factor").value_or(1);
   QD_RETURN_IF_ERROR(metadata.status());
-  if (kind == "none") return absl::OkStatus();
-  if (kind != "linear" && kind != "yarn") {
+  if (kind != "none" && kind != "linear" && kind != "yarn") {
     return absl::UnimplementedError(
         absl::StrCat("llama.rope.scaling.type \"", Printable(kind), "\" is not supported (none, linear, yarn)"));
   }
+  if (kind != "yarn" && attention != 1) {  // llama.cpp scales cosines by it whatever the type
+    return absl::UnimplementedError(
+        absl::StrCat("llama.rope.scaling.attn_factor ", attention, " without yarn is not supported (1)"));
+  }
+  if (kind == "none") return absl::OkStatus();
   if (kind == "linear") {
     if (factor != 1) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
     return metadata.status();
@@ -122,8 +127,6 @@ absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
   if (const auto original = metadata.Int("llama.rope.scaling.original_context_length", 1, kMax)) {
     yarn["original_max_position_embeddings"] = *original;
   }
-  double attention = metadata.Float("llama.rope.scaling.attn_factor").value_or(1);
-  attention *= metadata.Float("llama.rope.scaling.yarn_attn_factor").value_or(1);
   if (factor > 0) yarn["attention_factor"] = attention * YarnMscale(factor);
   if (const auto fast = metadata.Float("llama.rope.scaling.yarn_beta_fast")) yarn["beta_fast"] = *fast;
   if (const auto slow = metadata.Float("llama.rope.scaling.yarn_beta_slow")) yarn["beta_slow"] = *slow;

@@ -95,13 +95,18 @@ float FloatOr(JsonMembers& members, const char* key, float fallback, float max) 
 // get_mscale of _compute_yarn_parameters.
 double Mscale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
-void ReadYarn(JsonMembers& members, float theta, int64_t max_position, RopeScaling& scaling) {
+// A null is Python's None there, which is false; only an absent key is true.
+bool IsTruncated(const Json& object, JsonMembers& members) {
+  return members.Bool("truncate", !object.contains("truncate"));
+}
+
+void ReadYarn(const Json& object, JsonMembers& members, float theta, int64_t max_position, RopeScaling& scaling) {
   if (!members.Has("factor")) {
     scaling.factor = static_cast<float>(max_position) / static_cast<float>(scaling.original_max_position);
   }
   scaling.beta_fast = FloatOr(members, "beta_fast", 32, kMaxFactor);
   scaling.beta_slow = FloatOr(members, "beta_slow", 1, kMaxFactor);
-  scaling.truncate = members.Bool("truncate", true);
+  scaling.truncate = IsTruncated(object, members);
   const float mscale = members.Float("mscale", 0, 0, kMaxFactor);
   const float mscale_all = members.Float("mscale_all_dim", 0, 0, kMaxFactor);
   const double factor = static_cast<double>(scaling.factor);
@@ -129,8 +134,8 @@ void ReadLlama3(JsonMembers& members, RopeScaling& scaling) {
 // standardize_rope_params: the key beside the object wins, and what nobody says is max_position_embeddings.
 int64_t OriginalPositions(JsonMembers& inner, JsonMembers& outer, int64_t max_position) {
   constexpr char kKey[] = "original_max_position_embeddings";
-  if (outer.Has(kKey)) return outer.Int(kKey, 1, 1, kMaxPosition);
-  return inner.Int(kKey, max_position, 1, kMaxPosition);
+  if (outer.Has(kKey)) return outer.WholeNumber(kKey, 1, 1, kMaxPosition);
+  return inner.WholeNumber(kKey, max_position, 1, kMaxPosition);
 }
 
 int64_t Stretched(int64_t tokens, float factor, int64_t at_least) {
@@ -138,14 +143,14 @@ int64_t Stretched(int64_t tokens, float factor, int64_t at_least) {
   return std::max(at_least, static_cast<int64_t>(std::min(stretched, static_cast<double>(kMaxPosition))));
 }
 
-absl::Status ReadScaling(JsonMembers& inner, JsonMembers& outer, int64_t max_position, int64_t head_dim,
-                         RopeConfig& rope) {
+absl::Status ReadScaling(const Json& object, JsonMembers& inner, JsonMembers& outer, int64_t max_position,
+                         int64_t head_dim, RopeConfig& rope) {
   RopeScaling& scaling = rope.scaling;
   scaling.factor = inner.Float("factor", 1, 0, kMaxFactor, /*above_min=*/true);
   scaling.original_max_position =
       scaling.kind == Kind::kDynamic ? max_position : OriginalPositions(inner, outer, max_position);
   if (!inner.Has("factor") && scaling.kind != Kind::kYarn) inner.Fail("factor is missing");
-  if (scaling.kind == Kind::kYarn) ReadYarn(inner, rope.theta, max_position, scaling);
+  if (scaling.kind == Kind::kYarn) ReadYarn(object, inner, rope.theta, max_position, scaling);
   if (scaling.kind == Kind::kLlama3) ReadLlama3(inner, scaling);
   if (scaling.kind == Kind::kDynamic && head_dim < 4) {
     inner.Fail(absl::StrCat("rope type dynamic needs a head_dim of at least 4, it is ", head_dim));
@@ -182,7 +187,7 @@ absl::StatusOr<RopeConfig> ParseRopeConfig(const Json& config, int64_t max_posit
       WarnOfTwo(inner, outer, *object, config, "original_max_position_embeddings", /*outer_wins=*/true, warnings);
     }
     if (rope.scaling.kind != Kind::kNone) {
-      QD_RETURN_IF_ERROR(ReadScaling(inner, outer, max_position, head_dim, rope));
+      QD_RETURN_IF_ERROR(ReadScaling(*object, inner, outer, max_position, head_dim, rope));
     }
     QD_RETURN_IF_ERROR(inner.status());
   }

@@ -344,6 +344,18 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddString("llama.rope.scaling.type", "longrope");
        },
        kUnimplemented, "\"longrope\" is not supported (none, linear, yarn)"},
+      {"scaled cosines without yarn",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddF32("llama.rope.scaling.attn_factor", 0.5f);
+       },
+       kUnimplemented, "llama.rope.scaling.attn_factor 0.5 without yarn is not supported"},
+      {"yarn_attn_factor",
+       [&](Writer& w) {
+         tiny(w);
+         w.AddF32("llama.rope.scaling.yarn_attn_factor", 1.5f);
+       },
+       kUnimplemented, "llama.rope.scaling.yarn_attn_factor 1.5 is not supported"},
       {"a part of a split file that says nothing else", [](Writer& w) { w.AddU32("split.count", 3); }, kUnimplemented,
        "split"},
       {"soft cap",
@@ -567,6 +579,19 @@ TEST(GgufModel, WritesYarnAsLlamaCppScalesIt) {
   EXPECT_FLOAT_EQ(scaling.attention_factor, 0.5f * (1 + 0.1f * std::log(4.0f)));
   EXPECT_EQ(scaling.beta_fast, 16.0f);
   EXPECT_EQ(scaling.beta_slow, 1.0f);
+}
+
+TEST(GgufModel, AYarnThatDoesNotStretchDoesNotScaleCosines) {
+  for (const float factor : {1.0f, 0.5f}) {
+    Writer writer;
+    AddTinyLlamaMetadata(writer);
+    writer.AddString("llama.rope.scaling.type", "yarn");
+    writer.AddF32("llama.rope.scaling.factor", factor);
+    writer.AddF32("llama.rope.scaling.yarn_attn_factor", 1);
+    absl::StatusOr<GgufModel> model = Open(writer.Finish());
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(ParseLlamaConfig(model->config_json)->rope.scaling.attention_factor, 1.0f) << factor;
+  }
 }
 
 TEST(GgufModel, RopeScalingHasLlamaCppsDefaults) {

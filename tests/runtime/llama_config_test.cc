@@ -128,6 +128,32 @@ TEST(LlamaConfig, YarnInfersWhatIsNotSaid) {
   EXPECT_FLOAT_EQ(yarn(R"(,"factor":40,"mscale":1,"mscale_all_dim":0.5)").scaling.attention_factor,
                   (0.1f * std::log(40.0f) + 1) / (0.05f * std::log(40.0f) + 1));
   EXPECT_EQ(yarn(R"(,"factor":4,"beta_fast":0,"beta_slow":2,"truncate":false)").scaling.beta_fast, 32.0f);
+  EXPECT_FALSE(yarn(R"(,"factor":4,"truncate":false)").scaling.truncate);
+}
+
+TEST(LlamaConfig, ATruncateOfNullIsPythonsNoneWhichIsFalse) {
+  std::string json = Config(R"({"rope_scaling":{"rope_type":"yarn","factor":4,"truncate":"?"}})");
+  json.replace(json.find(R"("?")"), 3, "null");
+  const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->rope.scaling.truncate);
+}
+
+TEST(LlamaConfig, AnOriginalLengthMayBeWrittenAsAFloat) {
+  const auto original = [](const std::string& length, bool inside) {
+    const std::string key = R"(,"original_max_position_embeddings":)" + length;
+    const std::string patch =
+        R"({"rope_scaling":{"rope_type":"yarn","factor":2)" + (inside ? key : "") + "}" + (inside ? "" : key) + "}";
+    const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(Config(patch.c_str()));
+    return config.ok() ? config->rope.scaling.original_max_position : -1;
+  };
+  for (const bool inside : {true, false}) {
+    EXPECT_EQ(original("32.0", inside), 32);
+    EXPECT_EQ(original("8.192e3", inside), 8192);
+    for (const char* bad : {"32.5", "0.0", "-4.0", "1e300", "2147483648.0", "\"32\""}) {
+      EXPECT_EQ(original(bad, inside), -1) << bad;
+    }
+  }
 }
 
 TEST(LlamaConfig, TwoPlacesThatDisagreeAreWarnings) {
