@@ -137,6 +137,18 @@ TEST(SampleRowTest, ExtremeLogitsAndTemperaturesStayDefined) {
   }
 }
 
+// exp of differences below f32's resolution is 1; what top-p keeps is still the larger logit, as where top_k is 1.
+TEST(SampleRowTest, ATopPOfAlmostNothingIsTheLargestLogitHoweverNearTheOthersAre) {
+  for (const float step : {1e-8f, 1e-38f, 1e-45f}) {
+    for (const float temperature : {1.0f, 100.0f}) {
+      const std::vector<float> logits = {0, step, 2 * step, -step};
+      for (uint64_t position = 0; position < 20; ++position) {
+        EXPECT_EQ(Sample(logits, {.temperature = temperature, .top_p = 1e-6f}, position), 2) << step;
+      }
+    }
+  }
+}
+
 // Pearson's chi-square over the tokens with an expectation of at least 5, the others as one; the bound is mean plus
 // five standard deviations of its distribution. Tokens that the filters drop must not occur at all.
 void ExpectFrequencies(const std::vector<float>& logits, SamplingParams params) {
