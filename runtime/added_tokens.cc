@@ -73,17 +73,21 @@ bool AddedTokenFinder::IsSingleWord(std::string_view text, const ByteRange& rang
   return !word_before && !word_after;
 }
 
-void AddedTokenFinder::Strip(std::string_view text, const Flags& token, uint32_t done, ByteRange& range) {
+void AddedTokenFinder::Strip(std::string_view text, const Flags& token, uint32_t done, uint32_t& white_end,
+                             ByteRange& range) {
   while (token.lstrip && range.begin > done) {
     const size_t previous = PreviousCharacter(text, range.begin);
     if (!IsWhiteSpace(DecodeUtf8(text, previous).code_point)) break;
     range.begin = static_cast<uint32_t>(previous);
   }
-  while (token.rstrip && range.end < text.size()) {
-    const Utf8Sequence next = DecodeUtf8(text, range.end);
+  if (!token.rstrip) return;
+  white_end = std::max(white_end, range.end);
+  while (white_end < text.size()) {
+    const Utf8Sequence next = DecodeUtf8(text, white_end);
     if (!IsWhiteSpace(next.code_point)) break;
-    range.end += next.size;
+    white_end += next.size;
   }
+  range.end = white_end;
 }
 
 }  // namespace quantd

@@ -1,6 +1,7 @@
 // Special and added tokens: found in a text before anything is normalized, split or merged.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -53,11 +54,13 @@ class AddedTokenFinder {
   absl::Status Add(std::string_view content, const AddedToken& token);
 
   // Cuts `text` (valid UTF-8). `special(begin, end)` says what a token for trusted text of those bytes is: a token, a
-  // segment of its own that is none, or text like any other.
+  // segment of its own that is none, or text like any other. As upstream, a token is looked for in the white space too
+  // that an rstrip token before it took: where it lies there, the segments overlap, and what is behind it is text
+  // again.
   template <typename Judge>
   void Find(std::string_view text, const Judge& special, std::vector<TextSegment>& segments) const {
     segments.clear();
-    uint32_t done = 0;
+    uint32_t done = 0, white_end = 0;
     for (uint32_t pos = 0; pos < text.size();) {
       const std::optional<Match> match = LongestAt(text, pos, special);
       if (!match) {
@@ -67,11 +70,15 @@ class AddedTokenFinder {
       pos = match->end;
       ByteRange range{match->begin, match->end};
       if (match->token->single_word && !IsSingleWord(text, range)) continue;
-      if (!match->quoted) Strip(text, *match->token, done, range);
+      if (match->quoted) {
+        range.begin = std::max(range.begin, done);
+        if (range.begin >= range.end) continue;
+      } else {
+        Strip(text, *match->token, done, white_end, range);
+      }
       if (done < range.begin) segments.push_back({{done, range.begin}, kNoToken});
       segments.push_back({range, match->quoted ? kQuotedToken : match->token->id});
       done = range.end;
-      pos = done;
     }
     if (done < text.size()) segments.push_back({{done, static_cast<uint32_t>(text.size())}, kNoToken});
   }
@@ -106,7 +113,8 @@ class AddedTokenFinder {
   }
   static uint64_t EdgeKey(uint32_t node, uint8_t byte) { return uint64_t{node} << 8 | byte; }
   static bool IsSingleWord(std::string_view text, const ByteRange& range);
-  static void Strip(std::string_view text, const Flags& token, uint32_t done, ByteRange& range);
+  // `white_end` is where the white space ends that was last gone through: no text is gone through twice.
+  static void Strip(std::string_view text, const Flags& token, uint32_t done, uint32_t& white_end, ByteRange& range);
 
   std::vector<Flags> tokens_;
   size_t bytes_ = 0;                               // of all contents

@@ -94,8 +94,18 @@ MappedText WithoutExtraSpaces(const MappedText& in) {
     if (!is_space || !after_space) out.AppendPart(in, pos, pos + 1);
     after_space = is_space;
   }
+  // SentencePiece takes a visible space that the text itself ends with for one of its own.
+  constexpr std::string_view kVisibleSpace = "\xE2\x96\x81";
   size_t end = out.text.size();
-  while (end > 0 && out.text[end - 1] == ' ') --end;
+  for (std::string_view rest = out.text;; rest = rest.substr(0, end)) {
+    if (rest.ends_with(' ')) {
+      end -= 1;
+    } else if (rest.ends_with(kVisibleSpace)) {
+      end -= kVisibleSpace.size();
+    } else {
+      break;
+    }
+  }
   out.text.resize(end);
   out.source.resize(end);
   return out;

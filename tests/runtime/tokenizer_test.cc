@@ -216,6 +216,38 @@ TEST(Tokenizer, ASpecialTokenOfAMessageHasBordersThatNoMergeCrosses) {
   EXPECT_EQ(Encode(*tokenizer, {{"a", false, false, true}, {"bb", true}}), (std::vector<int32_t>{a, 97}));
 }
 
+// Upstream finds them there (goldens of "in_stripped_space"); in a message they are data, and the mark has them.
+TEST(Tokenizer, ATokenInWhiteSpaceThatAnotherStrippedIsStillFound) {
+  Json json = SmallJson();
+  json["added_tokens"] = {{{"id", 96}, {"content", "<s>"}, {"special", true}, {"rstrip", true}},
+                          {{"id", 97}, {"content", "\n"}, {"special", true}, {"rstrip", true}}};
+  const auto tokenizer = *ParseTokenizerJson(json.dump(), {});
+  const int32_t a = 'a' - 0x21;
+  EXPECT_EQ(Encode(*tokenizer, {{"<s>\n\na", true}}), (std::vector<int32_t>{96, 97, 97, a}));
+  EXPECT_EQ(Encode(*tokenizer, {{"<s>", true}, {"\n\na", false, false, true}}), (std::vector<int32_t>{96, a}));
+  EXPECT_EQ(Encode(*tokenizer, {{"<s> ", true}, {" a", false}}), (std::vector<int32_t>{96, a}));
+  const size_t many = 1 << 18;  // what one token went through is not gone through again by the next
+  EXPECT_EQ(Encode(*tokenizer, {{std::string(many, '\n'), true}}).size(), many);
+}
+
+// As SentencePiece itself (normalizer.cc): what a text ends with goes, whoever made it visible.
+TEST(Tokenizer, ExtraSpacesAtTheEndOfATextAreAlsoVisibleOnes) {
+  for (const Json& one : ReadJson(SourcePath("tests/goldens/tokenizer/sentencepiece.json"))) {
+    if (one["name"] != "spaces") continue;
+    std::string model;
+    ASSERT_TRUE(absl::Base64Unescape(one["model"].get<std::string>(), &model));
+    const auto tokenizer = *ParseSentencePieceModel(model, {});
+    const std::vector<int32_t> plain = Encode(*tokenizer, {{"ab", false}});
+    for (const char* text : {"ab\u2581", "ab \u2581 ", "ab\u2581\u2581  "}) {
+      EXPECT_EQ(Encode(*tokenizer, {{text, false}}), plain) << text;
+    }
+    EXPECT_TRUE(Encode(*tokenizer, {{"\u2581 ", false}}).empty());
+    EXPECT_GT(Encode(*tokenizer, {{"\u2581ab", false}}).size(), plain.size()) << "but not at the start";
+    return;
+  }
+  FAIL() << "no such golden";
+}
+
 TEST(Tokenizer, ASpecialTokenIsNoMergeAndNoWholePieceOfUntrustedText) {
   Json json = SmallJson();
   json["model"]["ignore_merges"] = true;

@@ -106,8 +106,8 @@ def small_tokenizers():
     texts = ["hello hello  hello", "aaaaaaa", "hello12 1212", "it's hello\n\n  x\ty ", "<m>hello<m>", " <m> hello <m>  <m>\n<m>",
              "x<m>y <m> z", "<w>", "a<w>b <w> c<w>", "é<w>é", "_<w>", "<m><w>hello<mm>", "<m", "", " ", "-a-b--c-", "12,34"]
 
-    def of(name, tokens=(), pre=byte_level):
-        return name, whole(model, tokens, None, pre, decoder), texts
+    def of(name, tokens=(), pre=byte_level, more_texts=()):
+        return name, whole(model, tokens, None, pre, decoder), [*texts, *more_texts]
 
     def split(pattern, behavior, invert=False):
         return {"type": "Sequence", "pretokenizers": [
@@ -118,6 +118,9 @@ def small_tokenizers():
     yield of("lstrip", [added(n, "<m>", lstrip=True)])
     yield of("rstrip", [added(n, "<m>", rstrip=True)])
     yield of("strip", [added(n, "<m>", lstrip=True, rstrip=True), added(n + 1, "<w>", single_word=True)])
+    yield of("in_stripped_space", [added(n, "<m>", lstrip=True, rstrip=True), added(n + 1, " ", special=False), added(n + 2, "\n"),
+                                   added(n + 3, "\n ", rstrip=True), added(n + 4, " <w>", single_word=True)],
+             more_texts=["<m>\n\n a", "<m>  \n x", " \n <m> \n \n<m>", "<m>\n \n  <w>", "<m> <w> a", "\n   \n   a", "<m>\t \t<m>\u00a0\n "])
     yield of("single_word", [added(n, "<w>", single_word=True), added(n + 1, "<m>", special=False)])
     yield of("normalized", [added(n, "<w>", normalized=True), added(n + 1, "<m>", normalized=True, special=False)])
     yield of("digits", pre={"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]})
