@@ -12,91 +12,132 @@
 #include "runtime/chat_templates.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
 
-using Templates = std::map<std::string, std::string>;
+constexpr std::string_view kDefault = "default", kMember = "chat_template";
+constexpr size_t kQuotedBytes = 60;
 
 // JSON writes a character in up to twelve bytes.
 constexpr int64_t kMaxJsonBytes = 12 * static_cast<int64_t>(ChatTemplate::kMaxSourceBytes);
 
-absl::Status Add(const std::string& name, std::string source, const std::string& where, Templates& templates) {
-  if (name.empty()) return absl::DataLossError(absl::StrCat(where, ": a chat template without a name"));
-  if (source.empty()) {
+// The last of one name counts, as in a dict of Python.
+void Add(const std::string& name, absl::StatusOr<std::string> source, const std::string& where,
+         ChatTemplateSources& templates) {
+  if (name.empty()) {
+    LogWarning(absl::StrCat(where, ": a chat template without a name, which no chat can ask for"));
+  } else if (source.ok() && source->empty()) {
     templates.erase(name);
   } else {
-    templates.insert_or_assign(name, std::move(source));  // the last of one name counts, as in a dict of Python
+    templates.insert_or_assign(name, std::move(source));
   }
+}
+
+// A member or an item that should be Jinja2; null where there is none.
+absl::StatusOr<std::string> SourceOf(const Json* value, const std::string& where) {
+  if (value == nullptr) return absl::DataLossError(absl::StrCat(where, ": has no \"template\""));
+  if (!value->is_string()) {
+    return absl::DataLossError(absl::StrCat(where, " is ", Excerpt(*value), ", expected a string"));
+  }
+  return value->get<std::string>();
+}
+
+// An item of a list: {"name", "template"}.
+void AddItem(const Json& item, const std::string& where, ChatTemplateSources& templates) {
+  const absl::StatusOr<std::string> name = GetString(item, "name", "", where);
+  if (!name.ok()) {
+    LogWarning(absl::StrCat(name.status().message(), ": no chat can ask for this template"));
+    return;
+  }
+  Add(*name, SourceOf(FindMember(item, "template"), where), where, templates);
+}
+
+// `file` is what messages call it, for clients too: without its folder.
+void AddMember(const Json& object, std::string_view file, ChatTemplateSources& templates) {
+  const Json* member = FindMember(object, kMember);
+  if (member == nullptr) return;
+  const std::string where = absl::StrCat(ToAbsl(file), ": ", ToAbsl(kMember));
+  if (member->is_array()) {
+    for (size_t i = 0; i < member->size(); ++i) AddItem((*member)[i], absl::StrCat(where, "[", i, "]"), templates);
+  } else if (member->is_object()) {
+    for (const auto& [name, value] : member->items()) {
+      const std::string of = absl::StrCat(where, "[\"", Printable(name, kQuotedBytes), "\"]");
+      Add(name, SourceOf(&value, of), of, templates);
+    }
+  } else {
+    absl::StatusOr<std::string> source = SourceOf(member, where);
+    if (!source.ok()) source = absl::DataLossError(absl::StrCat(source.status().message(), ", an object or a list"));
+    Add(std::string(kDefault), std::move(source), where, templates);
+  }
+}
+
+// The text of a file, empty where there is none. ResourceExhausted is the machine's fault, not the file's.
+absl::StatusOr<std::string> ReadText(const std::string& folder, const std::string& file, int64_t max_bytes) {
+  absl::StatusOr<std::string> text = ReadFileIfPresent(absl::StrCat(folder, "/", file), max_bytes);
+  if (text.ok() || absl::IsResourceExhausted(text.status())) return text;
+  const std::string_view message(text.status().message().data(), text.status().message().size());
+  return absl::Status(text.status().code(), ToAbsl(message.substr(folder.size() + 1)));
+}
+
+absl::Status AddFile(const std::string& folder, const std::string& file, const std::string& name,
+                     ChatTemplateSources& templates) {
+  absl::StatusOr<std::string> source = ReadText(folder, file, ChatTemplate::kMaxSourceBytes);
+  if (absl::IsResourceExhausted(source.status())) return source.status();
+  if (!source.ok() || !source->empty()) Add(name, std::move(source), file, templates);
   return absl::OkStatus();
 }
 
-absl::Status AddMember(const Json& object, const std::string& file, Templates& templates) {
-  const Json* member = FindMember(object, "chat_template");
-  if (member == nullptr) return absl::OkStatus();
-  const std::string where = file + ": chat_template";
-  if (member->is_string()) return Add("default", member->get<std::string>(), where, templates);
-  if (!member->is_array() && !member->is_object()) {
-    return absl::DataLossError(
-        absl::StrCat(where, " is ", Excerpt(*member), ", expected a string, an object or a list"));
-  }
-  for (const auto& [key, value] : member->items()) {
-    std::string name = key;
-    const Json* source = &value;
-    if (member->is_array()) {
-      QD_ASSIGN_OR_RETURN(name, GetString(value, "name", "", where));
-      source = FindMember(value, "template");
-    }
-    if (source == nullptr || !source->is_string()) {
-      return absl::DataLossError(absl::StrCat(where, "[", key.substr(0, 60),
-                                              "]: ", source == nullptr ? "no template" : "the template is no string"));
-    }
-    QD_RETURN_IF_ERROR(Add(name, source->get<std::string>(), where, templates));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status AddFile(const std::string& path, const std::string& name, Templates& templates) {
-  QD_ASSIGN_OR_RETURN(std::string source, ReadFileIfPresent(path, ChatTemplate::kMaxSourceBytes));
-  return source.empty() ? absl::OkStatus() : Add(name, std::move(source), path, templates);
-}
-
-absl::Status AddFolder(const std::string& folder, Templates& templates) {
+absl::Status AddFolder(const std::string& folder, ChatTemplateSources& templates) {
+  constexpr std::string_view kFolder = "additional_chat_templates", kEnding = ".jinja";
   std::error_code error;
-  std::filesystem::directory_iterator it(folder, error);
+  std::filesystem::directory_iterator it(absl::StrCat(folder, "/", ToAbsl(kFolder)), error);
   for (; !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
-    constexpr std::string_view kEnding = ".jinja";
     const std::string file = it->path().filename().string();
     if (file.size() <= kEnding.size() || !file.ends_with(kEnding)) continue;
     if (templates.size() >= ChatTemplates::kMaxTemplates) {
-      return absl::DataLossError(absl::StrCat(folder, ": more than ", ChatTemplates::kMaxTemplates, " chat templates"));
+      return absl::DataLossError(
+          absl::StrCat(folder, "/", ToAbsl(kFolder), ": more than ", ChatTemplates::kMaxTemplates, " chat templates"));
     }
-    QD_RETURN_IF_ERROR(AddFile(it->path().string(), file.substr(0, file.size() - kEnding.size()), templates));
+    QD_RETURN_IF_ERROR(AddFile(folder, absl::StrCat(ToAbsl(kFolder), "/", file),
+                               file.substr(0, file.size() - kEnding.size()), templates));
   }
   if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory) {
-    return absl::DataLossError(absl::StrCat(folder, ": ", error.message()));
+    LogWarning(absl::StrCat(folder, "/", ToAbsl(kFolder), ": ", error.message(), ": its chat templates are not read"));
+  }
+  return absl::OkStatus();
+}
+
+// chat_template.json, which names the default and may name others.
+absl::Status AddJsonFile(const std::string& folder, ChatTemplateSources& templates) {
+  constexpr char kFile[] = "chat_template.json";
+  const absl::StatusOr<std::string> text = ReadText(folder, kFile, kMaxJsonBytes);
+  if (absl::IsResourceExhausted(text.status())) return text.status();
+  if (text.ok() && text->empty()) return absl::OkStatus();
+  const absl::StatusOr<Json> json = text.ok() ? ParseJson(*text, kFile) : absl::StatusOr<Json>(text.status());
+  if (json.ok()) {
+    AddMember(*json, kFile, templates);
+  } else {
+    Add(std::string(kDefault), json.status(), kFile, templates);
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status ReadChatTemplates(const std::string& folder, const Json* tokenizer_config, Templates& templates) {
-  QD_RETURN_IF_ERROR(AddFile(folder + "/chat_template.jinja", "default", templates));
-  QD_RETURN_IF_ERROR(AddFolder(folder + "/additional_chat_templates", templates));
+absl::Status ReadChatTemplates(const std::string& folder, const Json* tokenizer_config,
+                               ChatTemplateSources& templates) {
+  QD_RETURN_IF_ERROR(AddFile(folder, "chat_template.jinja", std::string(kDefault), templates));
+  QD_RETURN_IF_ERROR(AddFolder(folder, templates));
   if (templates.empty() && tokenizer_config != nullptr) {
-    QD_RETURN_IF_ERROR(AddMember(*tokenizer_config, folder + "/tokenizer_config.json", templates));
-  } else if (tokenizer_config != nullptr && tokenizer_config->contains("chat_template")) {
+    AddMember(*tokenizer_config, "tokenizer_config.json", templates);
+  } else if (tokenizer_config != nullptr && tokenizer_config->contains(kMember)) {
     LogWarning(absl::StrCat(folder,
                             "/tokenizer_config.json: chat_template is not used: the templates in files count, as in "
                             "transformers"));
   }
-  if (!templates.empty()) return absl::OkStatus();
-  const std::string path = folder + "/chat_template.json";
-  QD_ASSIGN_OR_RETURN(const std::string text, ReadFileIfPresent(path, kMaxJsonBytes));
-  if (text.empty()) return absl::OkStatus();
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, path));
-  return AddMember(json, path, templates);
+  return templates.empty() ? AddJsonFile(folder, templates) : absl::OkStatus();
 }
 
 }  // namespace quantd

@@ -6,7 +6,6 @@
 #include <absl/strings/str_join.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/json.h"
@@ -80,6 +79,15 @@ absl::Status CheckVariables(const ChatTemplate& chat_template, const ChatTemplat
   return absl::OkStatus();
 }
 
+// "chat template 'rag' is broken: line 3: unexpected 'endif'".
+std::string Broken(std::string_view name, const absl::Status& why) {
+  std::string_view what(why.message().data(), why.message().size());
+  for (const std::string_view known : {"chat template, ", "chat template: "}) {
+    if (what.starts_with(known)) what.remove_prefix(known.size());
+  }
+  return absl::StrCat("chat template '", Printable(name, 60), "' is broken: ", ToAbsl(what));
+}
+
 bool HasToolCalls(const ChatTemplateInput& input) {
   for (const ChatMessage& message : input.messages) {
     if (!message.tool_calls.empty()) return true;
@@ -101,19 +109,19 @@ absl::StatusOr<TextPieces> RenderWithArguments(const ChatTemplate& chat_template
 
 }  // namespace
 
-absl::StatusOr<ChatTemplates> ChatTemplates::Parse(const std::map<std::string, std::string>& sources) {
+absl::StatusOr<ChatTemplates> ChatTemplates::Parse(const ChatTemplateSources& sources,
+                                                   std::vector<std::string>& warnings) {
   if (sources.size() > kMaxTemplates) {
     return absl::DataLossError(absl::StrCat(sources.size(), " chat templates, at most ", kMaxTemplates, " are read"));
   }
   ChatTemplates out;
   for (const auto& [name, source] : sources) {
-    absl::StatusOr<std::unique_ptr<ChatTemplate>> parsed = ChatTemplate::Parse(source);
+    absl::StatusOr<std::unique_ptr<ChatTemplate>> parsed =
+        source.ok() ? ChatTemplate::Parse(*source) : absl::StatusOr<std::unique_ptr<ChatTemplate>>(source.status());
     if (!parsed.ok()) {
-      const std::string named = absl::StrCat("chat template '", Printable(name, 60), "'");
-      const absl::Status status(parsed.status().code(), absl::StrCat(named, ": ", parsed.status().message()));
-      if (name == kDefault || name == kToolUse) return name == kDefault ? parsed.status() : status;
-      LogWarning(absl::StrCat(status.message(), "; a chat that names it is refused"));
-      parsed = WithReason(absl::FailedPreconditionError(status.message()), "CHAT_TEMPLATE_BROKEN");
+      const std::string broken = Broken(name, parsed.status());
+      warnings.push_back(absl::StrCat(broken, "; chats that use it are refused"));
+      parsed = WithReason(absl::FailedPreconditionError(broken), "CHAT_TEMPLATE_BROKEN");
     }
     out.templates_.emplace(name, std::move(parsed));
   }

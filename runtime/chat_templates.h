@@ -5,10 +5,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <absl/status/statusor.h>
 
 #include "runtime/chat_template/chat_template.h"
+#include "runtime/chat_template_sources.h"
 
 namespace quantd {
 
@@ -17,15 +19,14 @@ class ChatTemplates {
  public:
   static constexpr size_t kMaxTemplates = 64;
 
-  // `sources`: Jinja2 by name. A template that no chat gets unless it names it (neither "default" nor "tool_use") may
-  // be broken: a warning is logged, and Choose says why. Codes of ChatTemplate::Parse, with the name; DataLoss: more
-  // than kMaxTemplates.
-  static absl::StatusOr<ChatTemplates> Parse(const std::map<std::string, std::string>& sources);
+  // A template that cannot be read, or is none that ChatTemplate::Parse takes, is broken: a warning says so by its
+  // name, and Choose where a chat gets it. DataLoss: more than kMaxTemplates.
+  static absl::StatusOr<ChatTemplates> Parse(const ChatTemplateSources& sources, std::vector<std::string>& warnings);
 
   bool empty() const { return templates_.empty(); }
   // As transformers' get_chat_template: the one called `name`; with no name "tool_use" for a chat with tools where
   // there is one, else "default". InvalidArgument at template_name: there is none of that name, or no name and no
-  // default. FailedPrecondition: it is broken, or (NO_CHAT_TEMPLATE) the model has none at all.
+  // default. FailedPrecondition: it is broken (CHAT_TEMPLATE_BROKEN), or the model has none at all (NO_CHAT_TEMPLATE).
   absl::StatusOr<const ChatTemplate*> Choose(std::string_view name, bool has_tools) const;
 
  private:

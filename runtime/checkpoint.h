@@ -8,6 +8,7 @@
 
 #include <absl/status/statusor.h>
 
+#include "runtime/chat_template_sources.h"
 #include "runtime/tokenizer.h"
 #include "runtime/weight_store.h"
 
@@ -17,9 +18,9 @@ struct Checkpoint {
   std::string path;
   std::string format;  // "gguf" or "safetensors"
   std::unique_ptr<WeightStore> weights;
-  std::string config_json;                            // HF config.json; written from the metadata for a GGUF
-  std::string generation_config_json;                 // may be empty
-  std::map<std::string, std::string> chat_templates;  // Jinja2 sources by name; "default" is the one of most
+  std::string config_json;             // HF config.json; written from the metadata for a GGUF
+  std::string generation_config_json;  // may be empty
+  ChatTemplateSources chat_templates;
   std::unique_ptr<Tokenizer> tokenizer;               // null where the checkpoint holds no tokenizer at all
   std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts, for the chat template
   std::string revision;                               // hex hash of config and tensor headers

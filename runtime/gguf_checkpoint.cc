@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "runtime/gguf_config.h"
 #include "runtime/gguf_metadata.h"
+#include "runtime/printable.h"
 
 namespace quantd {
 namespace {
@@ -214,17 +215,23 @@ std::map<std::string, std::string> SpecialTokens(GgufMetadata& metadata, const G
 }
 
 // Keys of gguf-py's add_chat_template. Its list of names, tokenizer.chat_templates, says no more than the keys do.
-std::map<std::string, std::string> NamedTemplates(const GgufFile& file, GgufMetadata& metadata) {
+ChatTemplateSources NamedTemplates(const GgufFile& file) {
   constexpr std::string_view kKey = "tokenizer.chat_template", kNamed = "tokenizer.chat_template.";
-  std::map<std::string, std::string> templates;
-  const auto add = [&](const std::string& name, std::string_view key) {
-    std::string source = metadata.String(key);
-    if (!name.empty() && !source.empty()) templates.insert_or_assign(name, std::move(source));
+  ChatTemplateSources templates;
+  const auto add = [&](const std::string& name, const std::string& key, const GgufValue& value) {
+    const auto* source = std::get_if<std::string>(&value.value);
+    if (name.empty() || (source != nullptr && source->empty())) return;
+    if (source != nullptr) {
+      templates.insert_or_assign(name, *source);
+    } else {
+      templates.insert_or_assign(name, absl::DataLossError(absl::StrCat(Printable(key, 60), " is of kind ",
+                                                                        ToAbsl(KindName(value)), ", expected string")));
+    }
   };
   for (auto it = file.metadata.lower_bound(kNamed); it != file.metadata.end() && it->first.starts_with(kNamed); ++it) {
-    add(it->first.substr(kNamed.size()), it->first);
+    add(it->first.substr(kNamed.size()), it->first, it->second);
   }
-  add("default", kKey);
+  if (const auto it = file.metadata.find(kKey); it != file.metadata.end()) add("default", it->first, it->second);
   return templates;
 }
 
@@ -237,7 +244,7 @@ absl::StatusOr<GgufModel> Assemble(GgufFile& file, std::unique_ptr<ByteSource> s
                       WriteGgufConfig(file, metadata, model.vocab.has_value() ? &*model.vocab : nullptr));
   model.config_json = std::move(config.config_json);
   model.generation_config_json = std::move(config.generation_config_json);
-  model.chat_templates = NamedTemplates(file, metadata);
+  model.chat_templates = NamedTemplates(file);
   if (model.vocab.has_value()) model.special_tokens = SpecialTokens(metadata, *model.vocab);
   QD_RETURN_IF_ERROR(metadata.status());
   auto store = std::make_unique<GgufStore>(std::move(source));

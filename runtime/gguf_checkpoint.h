@@ -8,6 +8,7 @@
 
 #include <absl/status/statusor.h>
 
+#include "runtime/chat_template_sources.h"
 #include "runtime/gguf.h"
 #include "runtime/tokenizer.h"
 #include "runtime/weight_store.h"
@@ -16,9 +17,9 @@ namespace quantd {
 
 struct GgufModel {
   std::unique_ptr<WeightStore> weights;
-  std::string config_json;                            // as LlamaForCausalLM's config.json
-  std::string generation_config_json;                 // of general.sampling.*; empty where there are none
-  std::map<std::string, std::string> chat_templates;  // Jinja2 sources by name
+  std::string config_json;             // as LlamaForCausalLM's config.json
+  std::string generation_config_json;  // of general.sampling.*; empty where there are none
+  ChatTemplateSources chat_templates;
   std::optional<GgufVocab> vocab;                     // absent where the file has no tokenizer
   std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts
 };

@@ -27,7 +27,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
                                             ", the model a vocabulary of ", config.vocab_size,
                                             ": requests with the ids beyond it are refused"));
   }
-  QD_ASSIGN_OR_RETURN(codec->chat_templates_, ChatTemplates::Parse(checkpoint.chat_templates));
+  QD_ASSIGN_OR_RETURN(codec->chat_templates_, ChatTemplates::Parse(checkpoint.chat_templates, codec->warnings_));
   codec->tokenizer_ = std::move(checkpoint.tokenizer);
   codec->special_tokens_ = checkpoint.special_tokens;
   std::vector<int32_t>& eos = codec->eos_token_ids_;

@@ -27,7 +27,8 @@ struct EncodedPrompt {
 
 class TextCodec {
  public:
-  // Takes the tokenizer out of the checkpoint. Fails where the chat template does not parse.
+  // Takes the tokenizer out of the checkpoint. NotFound: it has none. InvalidArgument, DataLoss: configurations and
+  // bounds; a broken chat template is a warning, and an answer of EncodeChat.
   static absl::StatusOr<std::shared_ptr<const TextCodec>> Create(Checkpoint& checkpoint);
 
   struct TextOptions {

@@ -16,12 +16,14 @@ namespace quantd {
 namespace {
 
 using ::testing::HasSubstr;
-using Templates = std::map<std::string, std::string>;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Templates = ChatTemplateSources;
 
 struct Case {
   std::map<std::string, std::string> files;
   const char* tokenizer_config;
-  Templates expected;
+  Templates expected = {};
 };
 
 absl::StatusOr<Templates> Read(const Case& c) {
@@ -77,22 +79,69 @@ TEST(ChatTemplateFiles, AFolderWithoutATokenizerConfigIsRead) {
   EXPECT_EQ(templates, (Templates{{"default", "J"}}));
 }
 
-TEST(ChatTemplateFiles, WhatIsNoTemplateIsNamed) {
-  const std::map<const char*, const char*> cases = {
-      {R"({"chat_template": 7})", "chat_template is 7"},
-      {R"({"chat_template": [{"name": "default"}]})", "chat_template[0]: no template"},
-      {R"({"chat_template": [{"template": "x"}]})", "without a name"},
-      {R"({"chat_template": [{"name": "a", "template": 1}]})", "no string"},
-      {R"({"chat_template": [{"name": 1, "template": "x"}]})", "name is 1"},
-      {R"({"chat_template": ["x"]})", "no template"},
-      {R"({"chat_template": {"a": 1}})", "no string"},
+// Text works without a template: what is none is said to the chats that would use it, without the folder's path.
+TEST(ChatTemplateFiles, WhatIsNoTemplateIsAStatusUnderItsName) {
+  const std::string more = "additional_chat_templates/";
+  struct Broken {
+    Case in;
+    const char* name;
+    const char* message;
   };
-  for (const auto& [config, message] : cases) {
-    const absl::Status status = Read({{}, config, {}}).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << config << ": " << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(message)) << config;
+  const Broken cases[] = {
+      {{{}, R"({"chat_template": 7})"}, "default", "tokenizer_config.json: chat_template is 7, expected a string"},
+      {{{}, R"({"chat_template": true})"}, "default", "chat_template is true"},
+      {{{}, R"({"chat_template": [{"name": "default"}]})"}, "default", "chat_template[0]: has no \"template\""},
+      {{{}, R"({"chat_template": [{"name": "a", "template": 1}]})"}, "a", "chat_template[0] is 1, expected a string"},
+      {{{}, R"({"chat_template": [{"name": "a", "template": null}]})"}, "a", "has no \"template\""},
+      {{{}, R"({"chat_template": {"a": 1}})"}, "a", R"(chat_template["a"] is 1)"},
+      {{{}, R"({"chat_template": {"a": null}})"}, "a", R"(chat_template["a"] is null)"},
+      {{{{"chat_template.json", "{"}}, "{}"}, "default", "chat_template.json: no JSON"},
+      {{{{"chat_template.json", R"({"chat_template": 1})"}}, "{}"},
+       "default",
+       "chat_template.json: chat_template is 1"},
+      {{{{"chat_template.jinja", std::string(2 << 20, 'x')}}, R"({"chat_template": "S"})"},
+       "default",
+       "chat_template.jinja: 2097152 bytes, at most"},
+      {{{{more + "tool_use.jinja", std::string(2 << 20, 'x')}}, "{}"},
+       "tool_use",
+       "additional_chat_templates/tool_use.jinja: 2097152 bytes"},
+  };
+  for (const Broken& c : cases) {
+    SCOPED_TRACE(c.message);
+    const absl::StatusOr<Templates> read = Read(c.in);
+    ASSERT_TRUE(read.ok()) << read.status();
+    ASSERT_EQ(read->size(), 1u);
+    const absl::Status status = read->at(c.name).status();
+    EXPECT_FALSE(status.ok());
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message));
+    EXPECT_THAT(std::string(status.message()), Not(StartsWith("/"))) << "clients read it";
   }
-  EXPECT_EQ(Read({{{"chat_template.json", "{"}}, "{}", {}}).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(ChatTemplateFiles, ATemplateWithoutANameCannotBeAskedForAndTheOthersStay) {
+  for (const char* nameless : {R"({"template": "x"})", R"({"name": 1, "template": "x"})", R"("x")", "7", "[]"}) {
+    const std::string config =
+        std::string(R"({"chat_template": [)") + nameless + R"(, {"name": "a", "template": "A"}]})";
+    const absl::StatusOr<Templates> read = Read({{}, config.c_str()});
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(*read, (Templates{{"a", "A"}})) << nameless;
+  }
+}
+
+TEST(ChatTemplateFiles, AFileThatIsNoneOrMayNotBeReadIsAStatusUnderItsName) {
+  testing::TempDir folder;
+  std::filesystem::create_directories(folder.path() + "/additional_chat_templates/tool_use.jinja");
+  std::filesystem::create_directories(folder.path() + "/chat_template.jinja");
+  folder.Write("additional_chat_templates/rag.jinja", "R");
+  Templates templates;
+  ASSERT_TRUE(ReadChatTemplates(folder.path(), nullptr, templates).ok());
+  EXPECT_EQ(templates.at("rag").value(), "R");
+  EXPECT_EQ(templates.at("default").status().message(), "chat_template.jinja: is no regular file");
+  EXPECT_EQ(templates.at("tool_use").status().message(),
+            "additional_chat_templates/tool_use.jinja: is no regular file");
+}
+
+TEST(ChatTemplateFiles, MoreThanTheBoundIsRefused) {
   std::map<std::string, std::string> many;
   for (size_t i = 0; i <= ChatTemplates::kMaxTemplates; ++i) {
     many["additional_chat_templates/" + std::to_string(i) + ".jinja"] = "x";

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +13,8 @@
 namespace quantd {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 ChatTemplateInput Hello() {
@@ -25,8 +28,9 @@ ChatTemplateInput WithTool() {
   return input;
 }
 
-absl::StatusOr<std::string> Render(const std::map<std::string, std::string>& sources, const ChatTemplateInput& input) {
-  absl::StatusOr<ChatTemplates> templates = ChatTemplates::Parse(sources);
+absl::StatusOr<std::string> Render(const ChatTemplateSources& sources, const ChatTemplateInput& input) {
+  std::vector<std::string> warnings;
+  absl::StatusOr<ChatTemplates> templates = ChatTemplates::Parse(sources, warnings);
   if (!templates.ok()) return templates.status();
   absl::StatusOr<TextPieces> pieces = RenderChat(*templates, input);
   if (!pieces.ok()) return pieces.status();
@@ -43,8 +47,7 @@ void ExpectRefused(const absl::Status& status, const std::string& field, const s
 
 // transformers' get_chat_template.
 TEST(ChatTemplatesChoice, ToolsChooseToolUseANameChoosesItsOwnElseTheDefaultIsUsed) {
-  const std::map<std::string, std::string> three = {
-      {"default", "D"}, {"tool_use", "T{{ tools[0].function.name }}"}, {"rag", "R"}};
+  const ChatTemplateSources three = {{"default", "D"}, {"tool_use", "T{{ tools[0].function.name }}"}, {"rag", "R"}};
   EXPECT_EQ(*Render(three, Hello()), "D");
   EXPECT_EQ(*Render(three, WithTool()), "Tweather");
   ChatTemplateInput named = Hello();
@@ -60,7 +63,7 @@ TEST(ChatTemplatesChoice, ToolsChooseToolUseANameChoosesItsOwnElseTheDefaultIsUs
 }
 
 TEST(ChatTemplatesChoice, WithoutADefaultOrWithAnUnknownNameTheAnswerNamesWhatThereIs) {
-  const std::map<std::string, std::string> two = {{"rag", "R"}, {"tool_use", "T{{ tools }}"}};
+  const ChatTemplateSources two = {{"rag", "R"}, {"tool_use", "T{{ tools }}"}};
   ExpectRefused(Render(two, Hello()).status(), "template_name", "it has rag, tool_use");
   EXPECT_TRUE(Render(two, WithTool()).ok());
   ChatTemplateInput unknown = Hello();
@@ -70,24 +73,50 @@ TEST(ChatTemplatesChoice, WithoutADefaultOrWithAnUnknownNameTheAnswerNamesWhatTh
   EXPECT_EQ(GetReason(Render({}, Hello()).status()), "NO_CHAT_TEMPLATE");
 }
 
-TEST(ChatTemplatesChoice, ABrokenTemplateIsRefusedAtLoadWhereChatsGetItUnasked) {
-  const absl::Status broken = ChatTemplates::Parse({{"default", "{% if %}"}}).status();
-  EXPECT_EQ(broken.code(), absl::StatusCode::kInvalidArgument) << broken;
-  EXPECT_THAT(std::string(ChatTemplates::Parse({{"default", "D"}, {"tool_use", "{{"}}).status().message()),
-              HasSubstr("chat template 'tool_use': chat template, line 1"));
-  EXPECT_EQ(ChatTemplates::Parse({{"default", "a\xff"}}).status(),
-            absl::DataLossError("chat template: no UTF-8 at byte 1"));
-  std::map<std::string, std::string> many;
-  for (size_t i = 0; i <= ChatTemplates::kMaxTemplates; ++i) many[std::to_string(i)] = "x";
-  EXPECT_EQ(ChatTemplates::Parse(many).status().code(), absl::StatusCode::kDataLoss);
+// What is broken is told by name at load, and to the chats that would use it; the others go on.
+TEST(ChatTemplatesChoice, ABrokenTemplateIsRefusedWhereAChatUsesItAndNowhereElse) {
+  const absl::Status unreadable = absl::DataLossError("tokenizer_config.json: chat_template[0]: has no \"template\"");
+  const std::string deep = "{{ " + std::string(2000, '(') + "1" + std::string(2000, ')') + " }}";
+  const std::map<std::string, absl::StatusOr<std::string>> kinds = {
+      {"line 1", "{% if %}"},
+      {"line 2", "\n{{"},
+      {"no UTF-8", "a\xff"},
+      {"nested too deeply", deep},
+      {"line 1: ", "{% frobnicate %}"},
+      {"at most", std::string(ChatTemplate::kMaxSourceBytes + 1, ' ')},
+      {"has no \"template\"", unreadable}};
+  for (const auto& [why, source] : kinds) {
+    for (const std::string name : {"default", "tool_use", "rag"}) {
+      SCOPED_TRACE(name + ": " + why);
+      ChatTemplateSources sources = {{"default", "D"}, {"tool_use", "T{{ tools }}"}, {"rag", "R"}};
+      sources.insert_or_assign(name, source);
+      std::vector<std::string> warnings;
+      const absl::StatusOr<ChatTemplates> templates = ChatTemplates::Parse(sources, warnings);
+      ASSERT_TRUE(templates.ok()) << templates.status();
+      EXPECT_THAT(warnings, ElementsAre(AllOf(HasSubstr("chat template '" + name + "' is broken: "), HasSubstr(why))));
+      ChatTemplateInput named = Hello();
+      named.template_name = "rag";
+      const std::map<std::string, ChatTemplateInput> chats = {
+          {"default", Hello()}, {"tool_use", WithTool()}, {"rag", named}};
+      for (const auto& [uses, chat] : chats) {
+        const absl::Status status = RenderChat(*templates, chat).status();
+        if (uses != name) {
+          EXPECT_TRUE(status.ok()) << status;
+          continue;
+        }
+        EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+        EXPECT_EQ(GetReason(status), "CHAT_TEMPLATE_BROKEN");
+        EXPECT_THAT(std::string(status.message()), HasSubstr(why));
+      }
+    }
+  }
+}
 
-  const std::map<std::string, std::string> other = {{"default", "D"}, {"rag", "{% if %}"}};
-  EXPECT_EQ(*Render(other, Hello()), "D");
-  ChatTemplateInput named = Hello();
-  named.template_name = "rag";
-  const absl::Status status = Render(other, named).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-  EXPECT_EQ(GetReason(status), "CHAT_TEMPLATE_BROKEN");
+TEST(ChatTemplatesChoice, MoreTemplatesThanTheBoundAreRefused) {
+  ChatTemplateSources many;
+  for (size_t i = 0; i <= ChatTemplates::kMaxTemplates; ++i) many[std::to_string(i)] = "x";
+  std::vector<std::string> warnings;
+  EXPECT_EQ(ChatTemplates::Parse(many, warnings).status().code(), absl::StatusCode::kDataLoss);
 }
 
 // ---- what the template has no use for ----

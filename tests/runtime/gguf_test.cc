@@ -441,12 +441,6 @@ TEST(GgufModel, RefusesWhatIsNoLlama) {
          w.AddI32s("tokenizer.ggml.tokens", {1});
        },
        kDataLoss, "expected array of strings"},
-      {"template a number",
-       [&](Writer& w) {
-         tiny(w);
-         w.AddU32("tokenizer.chat_template", 1);
-       },
-       kDataLoss, "tokenizer.chat_template"},
   };
   for (const Case& c : cases) {
     Writer writer;
@@ -531,6 +525,8 @@ TEST(GgufModel, WritesHfConfig) {
   writer.AddString("tokenizer.chat_template", "{{ 1 }}");
   writer.AddStrings("tokenizer.chat_templates", {"tool_use", "no such"});
   writer.AddString("tokenizer.chat_template.tool_use", "{{ 2 }}");
+  writer.AddString("tokenizer.chat_template.empty", "");
+  writer.AddU32("tokenizer.chat_template.rag", 7);
   writer.AddString("tokenizer.chat_template.", "nameless");
   writer.AddTensor("output.weight", {64, 4}, 0, F32Bytes(Iota(256)));
   absl::StatusOr<GgufModel> model = Open(writer.Finish());
@@ -555,7 +551,10 @@ TEST(GgufModel, WritesHfConfig) {
   EXPECT_EQ(model->special_tokens,
             (std::map<std::string, std::string>{{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "a"}}));
   EXPECT_EQ(model->chat_templates,
-            (std::map<std::string, std::string>{{"default", "{{ 1 }}"}, {"tool_use", "{{ 2 }}"}}));
+            (ChatTemplateSources{
+                {"default", "{{ 1 }}"},
+                {"tool_use", "{{ 2 }}"},
+                {"rag", absl::DataLossError("tokenizer.chat_template.rag is of kind integer, expected string")}}));
   ASSERT_TRUE(model->vocab.has_value());
   EXPECT_EQ(model->vocab->tokens.size(), 4u);
 }
@@ -737,7 +736,7 @@ TEST(GgufModel, OpensSmolLm2) {
   EXPECT_EQ(model->vocab->merges.size(), 48900u);
   EXPECT_EQ(model->special_tokens.at("bos_token"), "<|im_start|>");
   EXPECT_EQ(model->special_tokens.at("eos_token"), "<|im_end|>");
-  EXPECT_THAT(model->chat_templates.at("default"), HasSubstr("<|im_start|>assistant"));
+  EXPECT_THAT(model->chat_templates.at("default").value(), HasSubstr("<|im_start|>assistant"));
   for (const TensorInfo& info : model->weights->tensors()) {
     EXPECT_TRUE(model->weights->Read(info.name).ok()) << info.name;
   }

@@ -239,9 +239,17 @@ TEST_F(TextCodecTest, ATokenizerMayBeLongerThanTheModelAndTheModelThanTheTokeniz
   }
 }
 
-TEST_F(TextCodecTest, ATemplateThatIsNoneFailsWithItsLine) {
+TEST_F(TextCodecTest, WithABrokenTemplateTextsAreEncodedAndChatsAreRefusedWithTheReason) {
+  const std::vector<int32_t> text = Codec()->EncodeText("hello", {}).value().ids;
   tokenizer_config_["chat_template"] = "one\n{% for m in messages %}\n{% endif %}";
-  ExpectRefused(absl::StatusCode::kInvalidArgument, "line 3");
+  auto codec = Codec();
+  EXPECT_EQ(codec->EncodeText("hello", {}).value().ids, text);
+  EXPECT_THAT(codec->warnings(), ElementsAre(HasSubstr("chat template 'default' is broken: line 3")));
+  ChatTemplateInput input;
+  input.messages = {{"user", "hi", {}, "", ""}};
+  const absl::Status status = codec->EncodeChat(input).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("line 3"));
 }
 
 TEST_F(TextCodecTest, AGenerationConfigOutOfRangeIsInvalidArgument) {

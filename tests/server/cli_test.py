@@ -222,9 +222,11 @@ class ExitCodes(WithFolder):
         broken.write_bytes(SMALL.read_bytes()[:10_000])
         self.check(quantd("plan", broken), 4, "broken.gguf")
         self.check(quantd("serve", broken, *free), 4, "broken.gguf")
-        template = self.folder / "template.gguf"  # a bound of the template's parser: RESOURCE_EXHAUSTED, and the model's fault
+        template = self.folder / "template.gguf"  # text works without a template: a broken one is no fault of the model
         template.write_bytes(with_metadata(SMALL, "tokenizer.chat_template", "{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}"))
-        self.check(quantd("serve", template, *free), 4, "nested too deeply")
+        planned = quantd("plan", template)
+        self.check(planned, 0)
+        self.assertIn("chat template 'default' is broken: line 1: nested too deeply", planned.stdout + planned.stderr)
 
     def test_5_memory_budget(self):
         args = ["--model", SMALL, "--memory-budget", "64KiB"]
@@ -684,6 +686,18 @@ class Stopping(WithFolder):
         self.assertFalse(daemon.ready_file.exists())
         client.communicate(timeout=LIMIT_S)
         self.assertEqual(client.returncode, 1)
+
+
+class BrokenTemplate(WithFolder):
+    def test_text_works_without_a_template_and_a_chat_is_told_what_is_wrong_with_it(self):
+        path = self.folder / "broken.gguf"
+        path.write_bytes(with_metadata(SMALL, "tokenizer.chat_template", "{% for m in messages %}{{ m.content }}"))
+        daemon = self.start(path).wait_until_ready()
+        why = "chat template 'default' is broken: line 1"
+        self.assertIn(why, daemon.log())
+        self.check(quantd("generate", "hello", "--max-tokens", "2", "--address", daemon.grpc), 0)
+        self.check(quantd("chat", "hello", "--address", daemon.grpc), 1,
+                   "error: FAILED_PRECONDITION CHAT_TEMPLATE_BROKEN: " + why)
 
 
 class Progress(WithFolder):
