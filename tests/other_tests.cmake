@@ -39,10 +39,12 @@ foreach(file ${fuzz_sources})
   endif()
 endforeach()
 
-# The built program as a process: its command line, its signals.
+# The built program as a process: its command line, its signals, what it makes of a checkpoint's defaults.
 if(QUANTD_SERVER)
   quantd_python_test(server/cli server/cli_test.py $<TARGET_FILE:quantd> ${CMAKE_CURRENT_SOURCE_DIR}/goldens)
   set_tests_properties(server/cli PROPERTIES LABELS server TIMEOUT 300)
+  quantd_python_test(server/checkpoint_defaults server/checkpoint_defaults_test.py $<TARGET_FILE:quantd>)
+  set_tests_properties(server/checkpoint_defaults PROPERTIES LABELS server TIMEOUT 300)
 endif()
 
 # Clients made elsewhere, those that pip brings; tools/clients/run.py knows more.
