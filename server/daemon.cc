@@ -147,8 +147,8 @@ class DaemonImpl final : public Daemon {
     health_.Set("model:" + info.name, info.state == ModelState::kReady);
     if (info.state == ModelState::kReady) LogModel(info);
     if (info.state == ModelState::kFailed) {
-      LogError(absl::StrCat("model ", info.name, ": load failed: ", CodeName(info.failure.code()), " ",
-                            ReasonOf(info.failure), ": ", info.failure.message()));
+      LogError(absl::StrCat("model ", info.name, ": load failed: ",
+                            CodeAndReason(info.failure.code(), ReasonOf(info.failure)), ": ", info.failure.message()));
     }
   }
 

@@ -104,4 +104,9 @@ ErrorDetails ReadDetails(const grpc::Status& status) {
 
 std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }
 
+std::string CodeAndReason(absl::StatusCode code, std::string_view reason) {
+  std::string name = CodeName(code);
+  return reason.empty() || reason == name ? name : absl::StrCat(name, " ", ToAbsl(reason));
+}
+
 }  // namespace quantd

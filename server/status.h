@@ -30,5 +30,7 @@ ErrorDetails ReadDetails(const grpc::Status& status);
 
 // The upper-case name of a gRPC code, as the metrics and the command line print it.
 std::string CodeName(absl::StatusCode code);
+// "INVALID_ARGUMENT FIELD_INVALID", what begins a line on an error; "NOT_FOUND" where the reason only repeats the code.
+std::string CodeAndReason(absl::StatusCode code, std::string_view reason);
 
 }  // namespace quantd

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <span>
 #include <system_error>
 #include <vector>
 
@@ -47,9 +48,8 @@ std::string Shown(std::string_view message) {
   }
 }
 
-void PrintError(const std::string& code, const std::string& reason, const std::string& message) {
-  const bool repeats = reason.empty() || reason == code;
-  std::fprintf(stderr, "error: %s%s%s: %s\n", code.c_str(), repeats ? "" : " ", repeats ? "" : reason.c_str(),
+void PrintError(absl::StatusCode code, const std::string& reason, const std::string& message) {
+  std::fprintf(stderr, "error: %s: %s\n", Shown(CodeAndReason(code, reason)).c_str(),
                message.empty() ? "(no message)" : Shown(message).c_str());
 }
 
@@ -163,7 +163,7 @@ absl::Status CheckDescriptors(int count) {
 }
 
 void PrintError(const absl::Status& status) {
-  PrintError(CodeName(status.code()), ReasonOf(status), std::string(status.message()));
+  PrintError(status.code(), ReasonOf(status), std::string(status.message()));
 }
 
 void PrintUsageError(const absl::Status& status) {
@@ -172,7 +172,7 @@ void PrintUsageError(const absl::Status& status) {
 
 void PrintError(const grpc::Status& status, const std::string& address) {
   const ErrorDetails details = ReadDetails(status);
-  PrintError(CodeName(static_cast<absl::StatusCode>(status.error_code())), details.reason, status.error_message());
+  PrintError(static_cast<absl::StatusCode>(status.error_code()), details.reason, status.error_message());
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && details.reason.empty()) {  // gRPC's own: nobody answered
     const bool http =
         absl::StrContains(status.error_message(), "http1") || absl::StrContains(status.error_message(), "HTTP/1");
@@ -230,6 +230,12 @@ int Main(int argc, char** argv) {
     }
   }
   if (command == nullptr && word[0] != '-') return UsageError(UnknownCommand(app, word), "");
+  if (command != nullptr) {
+    const std::span<char* const> arguments(argv + 2, static_cast<size_t>(argc - 2));
+    if (const std::string foreign = ForeignShortFlag(app, *command, arguments); !foreign.empty()) {
+      return UsageError(foreign, word);
+    }
+  }
   WarnOfUnknownEnvironment(app);
   if (command != nullptr) ReadEnvironment(*app.get_subcommand(word));
   try {

@@ -1,7 +1,5 @@
 #include "server/cli/model_flags.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 
 #include <CLI/CLI.hpp>
@@ -138,17 +136,6 @@ int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions
   }
   std::fprintf(stderr, "error: %s: names no models, and no path of one is given\n", config.c_str());
   return kExitConfig;
-}
-
-void ExplainMissingModels(const ServerOptions& options) {
-  for (const ModelOptions& model : options.models) {
-    if (access(model.spec.path.c_str(), F_OK) == 0) continue;
-    std::fprintf(
-        stderr,
-        "%s is not on this machine. quantd downloads no models: it serves a GGUF file, or a Hugging Face folder "
-        "with config.json and *.safetensors, by its path\n",
-        Printable(model.spec.path).c_str());
-  }
 }
 
 }  // namespace quantd

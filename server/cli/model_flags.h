@@ -32,9 +32,6 @@ struct ModelFlags {
 // standard error where it is not kExitOk: a file with errors, a bad flag, no model.
 int ReadModels(const std::string& config, const ModelFlags& flags, ServerOptions& options);
 
-// After a load that failed: says of each path that is not there what a model is, and that none is downloaded.
-void ExplainMissingModels(const ServerOptions& options);
-
 // Sets `field` to what `parse` makes of a flag's text, where it was given; names the flag in what `parse` complains of.
 template <typename T, typename Parse>
 absl::Status SetFrom(const std::optional<std::string>& text, const char* flag, Parse parse, T& field) {

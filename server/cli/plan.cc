@@ -126,7 +126,6 @@ int Run(const PlanFlags& f) {
     if (!plan.ok()) {
       if (options.models.size() > 1) std::fprintf(stderr, "model %s:\n", model.name.c_str());
       PrintError(plan.status());
-      if (absl::IsNotFound(plan.status())) ExplainMissingModels(options);
       return ExitCodeOf(plan.status());
     }
     v1::MemoryPlan proto;

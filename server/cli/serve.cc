@@ -194,10 +194,17 @@ void LogStart(Daemon& daemon, const ServerOptions& options) {
   WarnOfOpenListener("metrics", metrics);
 }
 
-int LoadFailure(const absl::Status& status, const ServerOptions& options) {
+int StartFailure(const absl::Status& status) {
   PrintError(status);
-  if (absl::IsNotFound(status)) ExplainMissingModels(options);
   return ExitCodeOf(status);
+}
+
+// Of models of which none could be loaded. The log has said why, of each.
+int LoadFailure(const absl::Status& first, const std::vector<ModelInfo>& models) {
+  const bool none = std::ranges::all_of(models, [](const ModelInfo& m) { return m.state == ModelState::kFailed; });
+  if (!none) return StartFailure(first);  // not a model's: the ready file's
+  std::fputs("error: no model could be loaded\n", stderr);
+  return ExitCodeOf(first);
 }
 
 // A daemon with what gRPC opens at its start and one client.
@@ -206,13 +213,13 @@ constexpr int kNeededDescriptors = 40;
 int Run(const ServerOptions& options) {
   SetLogLevel(options.log_level);
   RaiseDescriptorLimit();
-  if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) return LoadFailure(status, options);
+  if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) return StartFailure(status);
   std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
   const sigset_t signals = BlockSignals();
   const Hangup hangup;
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(options);
-  if (!started.ok()) return LoadFailure(started.status(), options);
+  if (!started.ok()) return StartFailure(started.status());
   WarnOfGrpcErrors();
   Daemon& daemon = **started;
   LogStart(daemon, options);
@@ -237,7 +244,7 @@ int Run(const ServerOptions& options) {
     _exit(kExitOk);
   }
   loading.join();
-  if (!loaded.ok()) return LoadFailure(loaded, options);
+  if (!loaded.ok()) return LoadFailure(loaded, daemon.registry().List());
   LogInfo("ready");
   while (!stop) stop = hangup.Ends(WaitForSignal(signals, std::chrono::hours(1)));
   DrainUntilSignal(daemon, options.drain_timeout, signals, hangup);

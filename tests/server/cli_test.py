@@ -215,9 +215,8 @@ class ExitCodes(WithFolder):
 
     def test_4_model_invalid(self):
         free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-        for args in [["plan", "/nowhere.gguf"], ["serve", "/nowhere.gguf", *free]]:
-            self.check(quantd(*args), 4, "error: NOT_FOUND: /nowhere.gguf", "quantd downloads no models")
-        self.check(quantd("plan", "org/name"), 4, "org/name is not on this machine")
+        self.check(quantd("plan", "/nowhere.gguf"), 4, "error: NOT_FOUND: /nowhere.gguf: No such file or directory\n")
+        self.check(quantd("serve", "/nowhere.gguf", *free), 4, "load failed: NOT_FOUND: /nowhere.gguf: No such file")
         broken = self.folder / "broken.gguf"
         broken.write_bytes(SMALL.read_bytes()[:10_000])
         self.check(quantd("plan", broken), 4, "broken.gguf")
@@ -227,6 +226,21 @@ class ExitCodes(WithFolder):
         planned = quantd("plan", template)
         self.check(planned, 0)
         self.assertIn("chat template 'default' is broken: line 1: nested too deeply", planned.stdout + planned.stderr)
+
+    def test_4_what_is_wrong_is_said_once(self):
+        free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        broken = self.folder / "broken.gguf"
+        broken.write_bytes(SMALL.read_bytes()[:10_000])
+        (self.folder / "folder").mkdir()
+        for path, told in [("org/name", "models are not downloaded yet"), ("llama3.2:1b", "No such file"), ("/nowhere", "No such file"),
+                           (broken, "in a file of 10000"), (self.folder / "folder", "is an empty folder")]:
+            for args in [["plan", path], ["serve", path, *free]]:
+                error = quantd(*args).stderr
+                self.assertEqual(error.count(told), 1, error)
+                self.assertNotRegex(error, r"([A-Z]+_[A-Z_]+):? \1")
+            self.assertTrue(error.endswith("error: no model could be loaded\n"), error)
+        two = quantd("serve", "a=org/name", f"b={broken}", *free)
+        self.check(two, 4, "model a: load failed: NOT_FOUND: ", "model b: load failed: DATA_LOSS CHECKPOINT_CORRUPT: ")
 
     def test_5_memory_budget(self):
         args = ["--model", SMALL, "--memory-budget", "64KiB"]
@@ -275,7 +289,7 @@ class Help(WithFolder):
 
     def test_a_command_that_is_not_known_is_answered_with_the_one_that_was_meant(self):
         for typed, told in [("serv", '"serve"'), ("caht", '"chat"'), ("list", '"models"'), ("ls", '"models"'), ("ps", '"models"'),
-                            ("run", "`quantd serve MODEL`"), ("pull", "quantd downloads no models"), ("stop", "SIGTERM"),
+                            ("run", "`quantd serve MODEL`"), ("tokenize", "quantd.v1.Generation/Tokenize"), ("pull", "quantd downloads no models"), ("stop", "SIGTERM"),
                             ("./x.gguf", "`quantd serve PATH`")]:
             self.check(quantd(typed), 2, f'error: unknown command "{typed}"; ', told)
 
@@ -292,6 +306,23 @@ class Help(WithFolder):
                 (["serve", SMALL, "--host", "0.0.0.0"], "--listen HOST:PORT"),
                 (["serve", SMALL, "--modle", "x"], "unknown flag --modle; did you mean --model?"),
                 (["serve", SMALL, "--temperature", "1"], "it is a flag of chat and generate"),
+                (["serve", SMALL, "--temp", "0.7"], "--temperature belongs to a request: it is a flag of chat and generate"),
+                (["serve", SMALL, "-ngl", "33"], "unknown flag -ngl; models run on the processor"),
+                (["serve", SMALL, "--gpu-layers", "33"], "models run on the processor"),
+                (["serve", SMALL, "--tensor-parallel-size", "2"], "models run on the processor"),
+                (["serve", SMALL, "-tp", "2"], "unknown flag -tp; models run on the processor"),
+                (["serve", "-hf", "org/name"], "unknown flag -hf; quantd downloads no models"),
+                (["serve", SMALL, "-mg", "0"], "unknown flag -mg; models run on the processor"),
+                (["serve", SMALL, "--max-model-len", "4096"], "did you mean --max-context?"),
+                (["serve", SMALL, "--gpu-memory-utilization", "0.9"], "did you mean --memory-budget SIZE?"),
+                (["serve", SMALL, "--dtype", "half"], "did you mean --activations?"),
+                (["serve", SMALL, "--quantization", "awq"], "did you mean --quantize?"),
+                (["serve", SMALL, "--n-predict", "9"], "--max-tokens belongs to a request"),
+                (["serve", SMALL, "--api-key", "k"], "no authentication yet"),
+                (["chat", "--api-key", "k", "hi"], "no authentication yet"),
+                (["serve", SMALL, "--chat-template", "x.jinja"], "the template that came with the model"),
+                (["chat", "-ngl", "33", "hi"], "the daemon's processor"),
+                (["chat", "--host", "there", "hi"], "--address HOST:PORT"),
                 (["--verison"], "unknown flag --verison; did you mean --version?"),
                 (["generate", "Once", "upon"], 'unexpected argument "upon"')]:
             self.check(quantd(*args), 2, "error: ", told)
