@@ -399,14 +399,20 @@ absl::StatusOr<std::string> ReadHeader(const ByteSource& source) {
 }
 
 // A plain name: it is joined to the folder's path, and must not lead out of it.
-bool IsShardName(std::string_view name) {
+// The path of a shard below its folder, without "."; empty where `name` is none or leaves the folder.
+std::string ShardPath(std::string_view name) {
   constexpr std::string_view kSuffix = ".safetensors";
-  if (name.size() <= kSuffix.size() || name.size() > 255 || name.substr(name.size() - kSuffix.size()) != kSuffix)
-    return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-  });
+  const auto is_control = [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7F; };
+  if (!name.ends_with(kSuffix) || name.size() > 1024 || std::ranges::any_of(name, is_control)) return "";
+  std::string path;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('/', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    begin = end + 1;
+    if (part.empty() || part == ".." || part == kSuffix || part.size() > 255) return "";
+    if (part != ".") absl::StrAppend(&path, path.empty() ? "" : "/", ToAbsl(part));
+  }
+  return path;
 }
 
 WeightFormat FormatOf(DType dtype) {
@@ -541,10 +547,11 @@ absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::st
   std::map<std::string, std::string> index;
   for (const auto& [tensor, file] : map->items()) {
     if (const std::string problem = NameProblem(tensor); !problem.empty()) return error(problem);
-    if (!file.is_string() || !IsShardName(file.get_ref<const std::string&>())) {
-      return error("tensor ", tensor, ": ", Excerpt(file), " is no file name that ends in .safetensors");
+    std::string path = file.is_string() ? ShardPath(file.get_ref<const std::string&>()) : "";
+    if (path.empty()) {
+      return error("tensor ", tensor, ": ", Excerpt(file), " is no file name of this folder that ends in .safetensors");
     }
-    index.emplace(tensor, file.get_ref<const std::string&>());
+    index.emplace(tensor, std::move(path));
   }
   if (const Json* metadata = FindMember(json, "metadata"); metadata != nullptr && total_size != nullptr) {
     if (const Json* size = FindMember(*metadata, "total_size")) *total_size = AsInt(*size);

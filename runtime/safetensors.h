@@ -31,7 +31,8 @@ struct SafetensorsFile {
 // Parses and checks the header against the size of `source`. DataLoss: what is wrong, at which tensor or byte.
 absl::StatusOr<SafetensorsFile> ParseSafetensors(const ByteSource& source);
 
-// Tensor name → file name, of model.safetensors.index.json. File names are plain names that end in ".safetensors".
+// Tensor name → file name, of model.safetensors.index.json. File names end in ".safetensors" and stay below the
+// folder; "." in a path is left out.
 // `total_size`, where not null, is metadata.total_size if that is a whole number. DataLoss: no JSON, no weight_map, or
 // a name in it that is none.
 absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name,

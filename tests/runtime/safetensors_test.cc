@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -295,7 +297,9 @@ TEST(SafetensorsIndex, RefusesBadTexts) {
       {R"({"weight_map":{"a":"../../etc/passwd"}})", "is no file name"},
       {R"({"weight_map":{"a":"../x.safetensors"}})", "is no file name"},
       {R"({"weight_map":{"a":"/x.safetensors"}})", "is no file name"},
-      {R"({"weight_map":{"a":"sub/x.safetensors"}})", "is no file name"},
+      {R"({"weight_map":{"a":"sub/../../x.safetensors"}})", "is no file name of this folder"},
+      {R"({"weight_map":{"a":"sub//x.safetensors"}})", "is no file name"},
+      {R"({"weight_map":{"a":"sub/.safetensors"}})", "is no file name"},
       {R"({"weight_map":{"a":"x\u0000.safetensors"}})", "is no file name"},
       {R"({"weight_map":{"a":".safetensors"}})", "is no file name"},
       {R"({"weight_map":{"a":"pytorch_model.bin"}})", "is no file name"},
@@ -338,6 +342,16 @@ TEST_F(Sharded, Reads) {
 
 TEST_F(Sharded, MissingFile) {
   ExpectDataLoss(R"({"a":"m-1.safetensors","b":"m-3.safetensors"})", "names m-3.safetensors, which is missing");
+}
+// As transformers joins them to the folder.
+TEST_F(Sharded, FilesMayLieInAFolderOfTheFolderAndHaveAnyName) {
+  std::filesystem::create_directory(folder_.path() + "/sub");
+  folder_.Write("sub/m (2) \u00e9.safetensors", OneTensorFile("b", 3));
+  const auto store = Open(R"({"a":"./m-1.safetensors","b":"sub/./m (2) \u00e9.safetensors"})");
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_EQ(Values(*(*store)->Read("a")), std::vector<float>{1});
+  EXPECT_EQ(Values(*(*store)->Read("b")), std::vector<float>{3});
+  EXPECT_TRUE((*store)->warnings().empty());
 }
 // The index says which files there are, the files say what is in them (transformers, modeling_utils.py).
 TEST_F(Sharded, TensorInAnotherFileThanTheIndexSaysIsRead) {
