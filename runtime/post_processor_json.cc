@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "runtime/json.h"
@@ -82,12 +83,10 @@ absl::StatusOr<AroundIds> ReadPostProcessor(const std::vector<JsonStep>& steps, 
     } else if (type != "ByteLevel") {  // which only moves offsets
       return step.NotBuiltType(type);
     }
-    // Each puts its tokens around what the ones before it made.
-    all.prefix.insert(all.prefix.begin(), around.prefix.begin(), around.prefix.end());
-    all.suffix.insert(all.suffix.end(), around.suffix.begin(), around.suffix.end());
-    if (all.prefix.size() > kMaxAffixIds || all.suffix.size() > kMaxAffixIds) {
-      return step.Corrupt("more than ", kMaxAffixIds, " tokens around a text");
-    }
+    if (type == "ByteLevel") continue;
+    // `tokenizers` takes the tokens of the one before for a text of their own, and the second for its pair.
+    if (!all.prefix.empty() || !all.suffix.empty()) return step.NotBuilt("a second one that adds tokens");
+    all = std::move(around);
   }
   return all;
 }

@@ -644,6 +644,14 @@ TEST(Tokenizer, ATruncatedTokenizerJsonIsDataLossAtEveryLength) {
   const std::string text = SmallJson().dump();
   for (size_t size = 0; size < text.size(); size += 7) {
     EXPECT_EQ(ParseTokenizerJson(text.substr(0, size), {}).status().code(), absl::StatusCode::kDataLoss) << size;
+      {"two that add tokens",
+       [](Json& j) {
+         const Json template_step = {{"type", "TemplateProcessing"},
+                                     {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+                                     {"special_tokens", {{"<s>", {{"ids", {96}}}}}}};
+         j["post_processor"] = {{"type", "Sequence"}, {"processors", {template_step, template_step}}};
+       },
+       kUnimplemented, "post_processor.processors[1]: a second one that adds tokens is not supported"},
   }
 }
 
