@@ -70,6 +70,8 @@ absl::StatusOr<Checkpoint> OpenGgufCheckpoint(const std::string& path) {
       return absl::Status(tokenizer.status().code(), absl::StrCat(path, ": ", tokenizer.status().message()));
     }
     checkpoint.tokenizer = *std::move(tokenizer);
+  } else {
+    checkpoint.why_no_tokenizer = absl::StrCat(path, ": has no tokenizer: tokenizer.ggml.model is missing");
   }
   return checkpoint;
 }
@@ -141,7 +143,10 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   }
 
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(folder);
-  if (absl::IsNotFound(tokenizer.status())) return absl::OkStatus();
+  if (absl::IsNotFound(tokenizer.status())) {
+    checkpoint.why_no_tokenizer = std::string(tokenizer.status().message());
+    return absl::OkStatus();
+  }
   QD_RETURN_IF_ERROR(tokenizer.status());
   checkpoint.tokenizer = *std::move(tokenizer);
   return absl::OkStatus();

@@ -22,6 +22,7 @@ struct Checkpoint {
   std::string generation_config_json;  // may be empty
   ChatTemplateSources chat_templates;
   std::unique_ptr<Tokenizer> tokenizer;               // null where the checkpoint holds no tokenizer at all
+  std::string why_no_tokenizer;                       // then: what is missing, and what is there
   std::map<std::string, std::string> special_tokens;  // bos_token, eos_token, …: texts, for the chat template
   std::string revision;                               // hex hash of config and tensor headers
 };

@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "runtime/printable.h"
 
+#include "runtime/unsupported_checkpoint.h"
 namespace quantd {
 namespace {
 
@@ -142,7 +143,8 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, Jso
   }
   DocumentReader reader;
   if (Json::sax_parse(text.begin(), text.end(), &reader)) return reader.Take();
-  return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", reader.problem()));
+  const std::string pointer = LfsPointerProblem(text);
+  return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", pointer.empty() ? reader.problem() : pointer));
 }
 
 const Json* FindMember(const Json& object, std::string_view key) {

@@ -17,10 +17,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
   QD_ASSIGN_OR_RETURN(codec->defaults_, own.empty() ? ParseGenerationKeys(checkpoint.config_json, config.vocab_size)
                                                     : ParseGenerationConfig(own, config.vocab_size));
   codec->warnings_ = codec->defaults_.warnings;
-  if (checkpoint.tokenizer == nullptr) {
-    return absl::NotFoundError(absl::StrCat(
-        checkpoint.path, ": has no tokenizer (tokenizer.json, tokenizer.model, or tokenizer.ggml of a GGUF)"));
-  }
+  if (checkpoint.tokenizer == nullptr) return absl::NotFoundError(checkpoint.why_no_tokenizer);
   // As in many fine-tunes: a request that has such an id is refused where it meets the model.
   if (checkpoint.tokenizer->vocab_size() > config.vocab_size) {
     codec->warnings_.push_back(absl::StrCat("the tokenizer has ids up to ", checkpoint.tokenizer->vocab_size() - 1,

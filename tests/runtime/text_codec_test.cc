@@ -222,7 +222,8 @@ TEST_F(TextCodecTest, WithoutATemplateChatsAreRefused) {
 
 TEST_F(TextCodecTest, WithoutATokenizerThereIsNoCodec) {
   tokenizer_ = nullptr;
-  ExpectRefused(absl::StatusCode::kNotFound, "has no tokenizer");
+  ExpectRefused(absl::StatusCode::kNotFound,
+                "has no tokenizer: tokenizer_config.json names tokens and has no vocabulary; expected tokenizer.json");
 }
 
 // A request that has such an id is refused where it meets the model: see GenerateCallTest.

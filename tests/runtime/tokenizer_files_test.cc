@@ -21,6 +21,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::SentencePiece;
+using ::testing::StartsWith;
 using Ids = std::vector<int32_t>;
 
 Ids Encode(const Tokenizer& tokenizer, const std::string& text, bool parse_special) {
@@ -156,9 +157,86 @@ TEST(TokenizerModelFile, ItsKindIsToldByItsContent) {
   expect("IQ== 0\nIg== x\n", kDataLoss, "line 2: the rank is 'x'");
   expect("IQ== 0\nIg== 99999999999\n", kDataLoss, "line 2: the rank is '99999999999'");
   expect("IQ== 0\n 1\n", kDataLoss, "line 2: 0 bytes");
-  expect("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", kDataLoss, "a pointer of git LFS");
+  expect("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", kDataLoss, "a pointer of Git LFS");
   expect("<!doctype html>", kDataLoss, "begins with '<!doctype html>': neither a SentencePiece model nor a tiktoken");
   expect(std::string("\x0a\xff\xff\xff", 4), kDataLoss, "tokenizer.model: byte");
+}
+
+// transformers reads neither beside a tokenizer.json. With a tokenizer.model alone they decide the ids.
+TEST_F(CompanionsTest, AFlagOfAnotherKindIsRefusedWhereItCountsAndNowhereElse) {
+  const std::string json =
+      R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "<s>": 2}, "merges": []}, "added_tokens": [],
+          "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}})";
+  for (const char* key : {"add_bos_token", "add_eos_token", "legacy", "add_prefix_space", "tokenizer_class"}) {
+    for (const char* value : {R"("yes")", "1", "[]", "{}", "null", "true"}) {
+      const bool is_text = *value == '"', names_class = key == std::string_view("tokenizer_class");
+      const bool fits =
+          value == std::string_view("null") || (names_class ? is_text : value == std::string_view("true"));
+      const std::string config = absl::StrCat("{\"bos_token\": \"<s>\", \"", key, "\": ", value, "}");
+      ::testing::internal::CaptureStderr();
+      const auto beside = ParseTokenizerJson(json, {.config = config});
+      const std::string log = ::testing::internal::GetCapturedStderr();
+      ASSERT_TRUE(beside.ok()) << config << ": " << beside.status();
+      EXPECT_EQ(Encode(**beside, "ab", false), (Ids{0, 1}));
+      EXPECT_TRUE((*beside)->prefix_ids().empty());
+      EXPECT_EQ(log.find("not read beside a tokenizer.json") == std::string::npos, fits) << config << ": " << log;
+      const absl::Status alone = ParseSentencePieceModel(model_, {.config = config}).status();
+      EXPECT_EQ(alone.ok(), fits) << config << ": " << alone;
+      if (!fits) {
+        EXPECT_THAT(std::string(alone.message()), HasSubstr(absl::StrCat(key, " is ")));
+      }
+    }
+  }
+}
+
+// Which file is missing is said by its name, whatever else of a tokenizer is there.
+TEST(TokenizerFiles, WhatIsMissingIsNamed) {
+  constexpr char kExpected[] = "expected tokenizer.json, tokenizer.model, or vocab.json with merges.txt";
+  const std::pair<std::vector<const char*>, const char*> cases[] = {
+      {{}, "has no tokenizer: expected"},
+      {{"vocab.json"}, "vocab.json is there without merges.txt"},
+      {{"vocab.json", "tokenizer_config.json", "special_tokens_map.json"}, "vocab.json is there without merges.txt"},
+      {{"merges.txt", "tokenizer_config.json"}, "merges.txt is there without vocab.json"},
+      {{"tokenizer_config.json"}, "tokenizer_config.json names tokens and has no vocabulary"},
+      {{"special_tokens_map.json"}, "special_tokens_map.json names tokens"},
+      {{"added_tokens.json"}, "added_tokens.json has only the tokens"},
+      {{"tekken.json", "tokenizer_config.json"}, "tekken.json is a form of Mistral's"},
+      {{"tokenizer.model.v3"}, "tokenizer.model.v3 is not read under that name"},
+      {{"vocab.txt", "tokenizer_config.json"}, "vocab.txt is a WordPiece vocabulary"}};
+  for (const auto& [files, message] : cases) {
+    testing::TempDir folder;
+    for (const char* file : files) folder.Write(file, "{}");
+    const absl::Status status = LoadTokenizer(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << status;
+    EXPECT_THAT(std::string(status.message()), StartsWith(folder.path() + ": has no tokenizer: "));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(kExpected));
+  }
+}
+
+// As a download leaves it that failed; nothing else takes its place.
+TEST(TokenizerFiles, AnEmptyVocabularyIsNoMissingOne) {
+  for (const char* file : {"tokenizer.json", "tokenizer.model", "vocab.json"}) {
+    testing::TempDir folder;
+    folder.Write(file, "");
+    folder.Write("merges.txt", "#version: 0.2\n");
+    EXPECT_EQ(LoadTokenizer(folder.path()).status(),
+              absl::DataLossError(folder.path() + "/" + file + ": is an empty file"));
+  }
+}
+
+TEST(TokenizerFiles, APointerOfGitLfsIsCalledSo) {
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}) {
+    testing::TempDir folder;
+    folder.Write("merges.txt", "#version: 0.2\n");
+    folder.Write("tokenizer_config.json", R"({"tokenizer_class": "GPT2Tokenizer"})");
+    folder.Write(file, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n");
+    if (file == std::string("tokenizer_config.json")) folder.Write("tokenizer.json", "{}");
+    const absl::Status status = LoadTokenizer(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(std::string(status.message()), StartsWith(folder.path() + "/" + file));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("pointer of Git LFS"));
+  }
 }
 
 class VocabAndMergesTest : public ::testing::Test {
