@@ -27,6 +27,7 @@ struct AddedToken {
   int32_t id = 0;
   bool special = false;       // recognised in trusted text only, skipped in output
   bool trusted_only = false;  // recognised in trusted text only, though it is not special
+  bool stays_text = false;    // special, and all the same what merges make of text
   bool single_word = false;   // not within a word
   bool lstrip = false;        // takes the white space before it
   bool rstrip = false;        // and after it

@@ -66,6 +66,17 @@ void BpeModel::SetRank(int32_t id, uint32_t rank) {
   ranks_[id] = rank;
 }
 
+std::vector<bool> BpeModel::Made() const {
+  std::vector<bool> made;
+  for (const auto& [text, id] : tokens_) {
+    if (static_cast<size_t>(id) >= made.size()) made.resize(static_cast<size_t>(id) + 1);
+    const bool ranked = static_cast<size_t>(id) < ranks_.size() && ranks_[id] != kNeverMerges;
+    made[id] = ranked && !IsOneCharacter(text);
+  }
+  for (const auto& [pair, merge] : merges_) made[merge.id] = true;
+  return made;
+}
+
 void BpeModel::Forbid(const std::vector<bool>& ids) {
   const auto forbidden = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < ids.size() && ids[id]; };
   absl::erase_if(tokens_, [&](const auto& token) { return forbidden(token.second) && !IsOneCharacter(token.first); });

@@ -44,6 +44,8 @@ class BpeModel {
   // Neighbours whose joined text is token `id` merge, lower rank first (SentencePiece: by descending score).
   void SetRank(int32_t id, uint32_t rank);
 
+  // By id: the tokens of more than one character that merges make of text.
+  std::vector<bool> Made() const;
   // Takes the tokens whose flag is set out of what text can become, by itself or by a merge; but for those of one
   // character or byte, without which it would vanish from every text.
   void Forbid(const std::vector<bool>& ids);

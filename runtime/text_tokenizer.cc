@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include <absl/strings/str_join.h>
+
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/byte_alphabet.h"
@@ -70,12 +73,10 @@ struct Output {
 class TextTokenizer : public Tokenizer {
  public:
   explicit TextTokenizer(TokenizerSpec spec) : spec_(std::move(spec)), special_(spec_.token_bytes.size()) {
+    std::vector<bool> trusted_only(special_.size());
     for (const AddedToken& token : spec_.added) {
-      if (token.special) special_[token.id] = true;
-    }
-    std::vector<bool> trusted_only = special_;
-    for (const AddedToken& token : spec_.added) {
-      if (token.trusted_only) trusted_only[token.id] = true;
+      special_[token.id] = token.special;
+      trusted_only[token.id] = (token.special && !token.stays_text) || token.trusted_only;
     }
     spec_.model.Forbid(trusted_only);
     if (spec_.eos_id) spec_.end_ids.push_back(*spec_.eos_id);
@@ -230,9 +231,30 @@ class TextTokenizer : public Tokenizer {
   AddedTokenFinder raw_tokens_, normalized_tokens_;
 };
 
+// Special tokens that merges make of text, which are words more likely than marks.
+void WarnOfMadeTokens(const TokenizerSpec& spec, std::string_view file) {
+  const std::vector<bool> made = spec.model.Made();
+  for (const bool stays_text : {true, false}) {
+    std::vector<std::string> texts;
+    for (const AddedToken& token : spec.added) {
+      const bool is_made = static_cast<size_t>(token.id) < made.size() && made[token.id];
+      if (is_made && token.special && token.stays_text == stays_text) texts.push_back(Printable(token.content, 40));
+    }
+    if (texts.empty()) continue;
+    constexpr size_t kMostNamed = 8;
+    const std::string more = texts.size() > kMostNamed ? absl::StrCat(" and ", texts.size() - kMostNamed, " more") : "";
+    texts.resize(std::min(texts.size(), kMostNamed));
+    LogWarning(absl::StrCat(
+        ToAbsl(file), ": text is made of the special tokens '", absl::StrJoin(texts, "', '"), "'", more, " too: ",
+        stays_text ? "it stays so, and output without special tokens leaves them out, as in transformers"
+                   : "here none becomes one of them, so text that has them is cut otherwise than by transformers"));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTextTokenizer(TokenizerSpec spec, std::string_view file) {
+  WarnOfMadeTokens(spec, file);
   auto tokenizer = std::make_unique<TextTokenizer>(std::move(spec));
   if (const absl::Status status = tokenizer->AddTokens(); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat(ToAbsl(file), ": ", status.message()));

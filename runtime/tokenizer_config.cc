@@ -200,7 +200,9 @@ absl::Status AddConfigTokens(const TokenizerConfig& config, AddedTokenList::Othe
   }
   for (const NamedToken& named : config.named_tokens) {
     const bool is_new = !vocab.Find(named.token.content);
-    const absl::StatusOr<int32_t> id = added.AddNamed(named.token, vocab);
+    AddedToken token = named.token;
+    token.stays_text = named.key == "pad_token" || named.key == "unk_token";  // no mark that a model goes by
+    const absl::StatusOr<int32_t> id = added.AddNamed(std::move(token), vocab);
     if (!id.ok())
       return absl::DataLossError(absl::StrCat(ToAbsl(kConfig), ": ", named.key, ": ", id.status().message()));
     if (is_new) {

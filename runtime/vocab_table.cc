@@ -70,7 +70,9 @@ absl::Status AddedTokenList::Add(const AddedToken& token, OtherText other_text, 
 absl::StatusOr<int32_t> AddedTokenList::AddNamed(AddedToken token, VocabTable& vocab) {
   token.id = vocab.Find(token.content).value_or(vocab.size());
   if (const auto it = index_.find(token.id); it != index_.end()) {
-    tokens_[it->second].special = true;
+    AddedToken& known = tokens_[it->second];
+    known.stays_text = known.stays_text && token.stays_text;
+    known.special = true;
     return token.id;
   }
   token.special = true;

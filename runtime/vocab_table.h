@@ -46,7 +46,8 @@ class AddedTokenList {
   // Adds `token` to the vocabulary too, unless it is there. DataLoss: its id is another token's (kRefuse), or its text
   // has another id.
   absl::Status Add(const AddedToken& token, OtherText other_text, VocabTable& vocab);
-  // As a special token: what a configuration names. A new text gets the next id.
+  // As a special token: what a configuration names. A new text gets the next id. It stays text only where nothing else
+  // says that it is special.
   absl::StatusOr<int32_t> AddNamed(AddedToken token, VocabTable& vocab);
   std::vector<AddedToken> Take() { return std::move(tokens_); }
 

@@ -267,6 +267,31 @@ TEST(Tokenizer, ASpecialTokenOfOneCharacterIsStillThatCharacterOfAText) {
   EXPECT_EQ(Encode(*tokenizer, {{"cb", true}}), (std::vector<int32_t>{'c' - 0x21, b}));
 }
 
+// A word of the vocabulary that a careless fine-tune named. What transformers 5.24 gives for "ab" and "cab" is the
+// same, with split_special_tokens and without.
+TEST(Tokenizer, APadOrUnknownTokenThatIsAWordIsStillThatWordOfAText) {
+  constexpr int32_t ab = 94;
+  for (const char* key : {"pad_token", "unk_token"}) {
+    const std::string config = std::string("{\"") + key + "\": \"ab\"}";
+    const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {.config = config});
+    EXPECT_EQ(Encode(*tokenizer, {{"cab", false}}), (std::vector<int32_t>{'c' - 0x21, ab})) << key;
+    EXPECT_EQ(Encode(*tokenizer, {{"cab", true}}), (std::vector<int32_t>{'c' - 0x21, ab})) << key;
+    EXPECT_TRUE(tokenizer->IsSpecial(ab)) << "skipped in output, as in transformers";
+  }
+}
+
+// A mark is one whatever else it is: no text of a user becomes it, and the log says which one costs its word.
+TEST(Tokenizer, AMarkThatIsAWordIsNoTokenOfAText) {
+  for (const char* config : {R"({"eos_token": "ab"})", R"({"additional_special_tokens": ["ab"]})",
+                             R"({"pad_token": "ab", "eos_token": "ab"})"}) {
+    ::testing::internal::CaptureStderr();
+    const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {.config = config});
+    EXPECT_EQ(Encode(*tokenizer, {{"cab", false}}), (std::vector<int32_t>{'c' - 0x21, 'a' - 0x21, 'b' - 0x21}));
+    EXPECT_EQ(Encode(*tokenizer, {{"ab", true}}), std::vector<int32_t>{94});
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("special tokens 'ab' too: here none becomes"));
+  }
+}
+
 TEST(Tokenizer, OffsetsAreThoseOfTheFirstByte) {
   const auto tokenizer = *ParseTokenizerJson(SmallJson().dump(), {});
   std::vector<int32_t> ids = {7};
@@ -619,6 +644,14 @@ TEST(Tokenizer, BadTokenizerJsonGivesItsDocumentedError) {
                                 {"special_tokens", {{"<s>", {{"ids", {4000}}}}}}};
        },
        kDataLoss, "4000 is no token's id"},
+      {"two that add tokens",
+       [](Json& j) {
+         const Json template_step = {{"type", "TemplateProcessing"},
+                                     {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+                                     {"special_tokens", {{"<s>", {{"ids", {96}}}}}}};
+         j["post_processor"] = {{"type", "Sequence"}, {"processors", {template_step, template_step}}};
+       },
+       kUnimplemented, "post_processor.processors[1]: a second one that adds tokens is not supported"},
   };
   ASSERT_TRUE(ParseTokenizerJson(SmallJson().dump(), {}).ok());
   for (const BadFile& file : files) {
@@ -644,14 +677,6 @@ TEST(Tokenizer, ATruncatedTokenizerJsonIsDataLossAtEveryLength) {
   const std::string text = SmallJson().dump();
   for (size_t size = 0; size < text.size(); size += 7) {
     EXPECT_EQ(ParseTokenizerJson(text.substr(0, size), {}).status().code(), absl::StatusCode::kDataLoss) << size;
-      {"two that add tokens",
-       [](Json& j) {
-         const Json template_step = {{"type", "TemplateProcessing"},
-                                     {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
-                                     {"special_tokens", {{"<s>", {{"ids", {96}}}}}}};
-         j["post_processor"] = {{"type", "Sequence"}, {"processors", {template_step, template_step}}};
-       },
-       kUnimplemented, "post_processor.processors[1]: a second one that adds tokens is not supported"},
   }
 }
 
