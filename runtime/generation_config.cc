@@ -181,7 +181,7 @@ void ReadSampling(const Json& json, JsonMembers& members, GenerationDefaults& de
   if (members.Bool("do_sample", false)) {
     // GenerationConfig's own defaults; its top_k of 50 holds where the file says nothing.
     defaults.temperature = members.Float("temperature", 1, 0, 100);
-    defaults.top_k = static_cast<int32_t>(members.Int("top_k", 50, 0, kMax));
+    defaults.top_k = static_cast<int32_t>(std::max<int64_t>(0, members.Int("top_k", 50, -1, kMax)));  // -1: vLLM's 0
     defaults.top_p = members.Float("top_p", 1, 0, 1, /*above_min=*/true);
     defaults.min_p = members.Float("min_p", 0, 0, 1);
   } else {
@@ -191,12 +191,21 @@ void ReadSampling(const Json& json, JsonMembers& members, GenerationDefaults& de
   defaults.repetition_penalty = members.Float("repetition_penalty", 1, 0, 100, /*above_min=*/true);
   defaults.presence_penalty = members.Float("presence_penalty", 0, -100, 100);
   defaults.frequency_penalty = members.Float("frequency_penalty", 0, -100, 100);
-  defaults.no_repeat_ngram_size = static_cast<int32_t>(members.Int("no_repeat_ngram_size", 0, 0, kMax));
+  defaults.no_repeat_ngram_size =
+      static_cast<int32_t>(std::max<int64_t>(0, members.Int("no_repeat_ngram_size", 0, -kMax, kMax)));
 }
 
-std::optional<int64_t> Length(JsonMembers& members, const char* key, int64_t min) {
+constexpr int64_t kMaxLength = std::numeric_limits<int64_t>::max();
+
+std::optional<int64_t> MostTokens(JsonMembers& members, const char* key) {
   if (!members.Has(key)) return std::nullopt;
-  return members.Int(key, min, min, std::numeric_limits<int64_t>::max());
+  return members.Int(key, 1, 1, kMaxLength);
+}
+
+// Below 0 is 0 (generation/utils.py builds no processor for either).
+std::optional<int64_t> LeastTokens(JsonMembers& members, const char* key) {
+  if (!members.Has(key)) return std::nullopt;
+  return std::max<int64_t>(0, members.Int(key, 0, -kMaxLength, kMaxLength));
 }
 
 absl::StatusOr<GenerationDefaults> Read(std::string_view text, const std::string& file, int64_t vocab_size) {
@@ -211,10 +220,10 @@ absl::StatusOr<GenerationDefaults> Read(std::string_view text, const std::string
   if (file == kOwnFile) defaults.eos_token_ids = ids("eos_token_id", kMostEos);  // the model has those of config.json
   defaults.suppress_tokens = ids("suppress_tokens", kMostSuppressed);
   defaults.begin_suppress_tokens = SortedIds(ids("begin_suppress_tokens", kMostSuppressed));
-  defaults.max_new_tokens = Length(members, "max_new_tokens", 1);
-  defaults.max_length = Length(members, "max_length", 1);
-  defaults.min_new_tokens = Length(members, "min_new_tokens", 0);
-  defaults.min_length = Length(members, "min_length", 0);
+  defaults.max_new_tokens = MostTokens(members, "max_new_tokens");
+  defaults.max_length = MostTokens(members, "max_length");
+  defaults.min_new_tokens = LeastTokens(members, "min_new_tokens");
+  defaults.min_length = LeastTokens(members, "min_length");
   QD_RETURN_IF_ERROR(members.status());
   // transformers 4 wrote its default there, and took it for none.
   if (file == kModelFile && defaults.max_length == 20) defaults.max_length.reset();

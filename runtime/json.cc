@@ -1,14 +1,15 @@
 #include "runtime/json.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "runtime/printable.h"
-
 #include "runtime/unsupported_checkpoint.h"
+
 namespace quantd {
 namespace {
 
@@ -154,6 +155,12 @@ const Json* FindMember(const Json& object, std::string_view key) {
 }
 
 std::optional<int64_t> AsInt(const Json& value) {
+  if (value.is_number_float()) {
+    constexpr double kExact = 9007199254740992;  // 2^53
+    const double number = value.get<double>();
+    if (number != std::trunc(number) || std::abs(number) > kExact) return std::nullopt;
+    return static_cast<int64_t>(number);
+  }
   if (!value.is_number_integer()) return std::nullopt;
   if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
   return value.get<int64_t>();

@@ -35,7 +35,8 @@ absl::StatusOr<double> GetDouble(const Json& object, std::string_view key, doubl
 absl::StatusOr<std::string> GetString(const Json& object, std::string_view key, std::string_view fallback,
                                       std::string_view name);
 
-// An integer of the JSON text, nothing where it is another kind or beyond int64.
+// A whole number of the JSON text, 7 or 7.0; nothing where it is another kind, or beyond int64 (beyond 2^53 with a
+// point).
 std::optional<int64_t> AsInt(const Json& value);
 
 // Where a key that is not built does nothing: null, false, `neutral`, or what is empty.

@@ -45,6 +45,8 @@ int64_t JsonMembers::RequiredInt(const char* key, int64_t min, int64_t max) {
 }
 
 bool JsonMembers::Bool(const char* key, bool fallback) {
+  if (const Json* value = FindMember(object_, key); value != nullptr && (*value == 0 || *value == 1))
+    return *value == 1;
   return Take(GetBool(object_, key, fallback, name_), fallback, status_);
 }
 

@@ -26,7 +26,7 @@ class JsonMembers {
   int64_t Int(const char* key, int64_t fallback, int64_t min, int64_t max);
   int64_t WholeNumber(const char* key, int64_t fallback, int64_t min, int64_t max);  // 32.0 is one too
   int64_t RequiredInt(const char* key, int64_t min, int64_t max);
-  bool Bool(const char* key, bool fallback);
+  bool Bool(const char* key, bool fallback);  // 0 and 1 too, as other writers have it
   std::string String(const char* key, std::string_view fallback);
   // Finite as f32, in [min, max]; `above_min` excludes min itself.
   float Float(const char* key, float fallback, float min, float max, bool above_min = false);

@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "runtime/architecture.h"
 #include "runtime/config_keys.h"
 #include "runtime/generation_config.h"
 #include "runtime/json.h"
@@ -33,17 +34,16 @@ constexpr Family kFamilies[] = {{"LlamaForCausalLM", "llama", 0, 2048, 0, true},
                                 {"MistralForCausalLM", "mistral", 8, 131072, 4096, false}};
 
 absl::StatusOr<const Family*> FindFamily(const Json& config, JsonMembers& members) {
-  const Json* names = FindMember(config, "architectures");
+  const std::vector<std::string> names = ArchitectureNames(config);
   const std::string type = members.String("model_type", "");
   QD_RETURN_IF_ERROR(members.status());
   for (const Family& family : kFamilies) {
-    const bool named = names != nullptr && names->is_array() && names->size() == 1 && names->front().is_string() &&
-                       names->front().get_ref<const std::string&>() == family.architecture;
-    if (names == nullptr ? family.model_type == type : named) return &family;
+    const bool named = names.size() == 1 && names.front() == family.architecture;
+    if (names.empty() ? family.model_type == type : named) return &family;
   }
-  const std::string found = names != nullptr
-                                ? absl::StrCat("architectures is ", Dumped(*names))
-                                : absl::StrCat("there is no architectures and model_type is \"", Printable(type), "\"");
+  const std::string found = names.empty()
+                                ? absl::StrCat("architectures names none and model_type is \"", Printable(type), "\"")
+                                : absl::StrCat("architectures is ", Dumped(*FindMember(config, "architectures")));
   return absl::UnimplementedError(
       absl::StrCat("config.json: ", found, ", supported are LlamaForCausalLM and MistralForCausalLM"));
 }
@@ -75,12 +75,13 @@ absl::StatusOr<int64_t> ReadSlidingWindow(const Json& config, const Family& fami
       some_slide |= type == "sliding_attention";
     }
   }
-  const bool used = members.Bool("use_sliding_window", true) && some_slide;
   // Null is a value of its own here: no window, where an absent key is the class's.
-  const int64_t absent = config.contains("sliding_window") ? 0 : family.sliding_window;
-  const int64_t window = members.Int("sliding_window", absent, 0, std::numeric_limits<int64_t>::max());
+  const auto said = config.find("sliding_window");
+  if (said != config.end() && HasNoEffect(*said, 0)) return 0;
+  const int64_t window = members.Int("sliding_window", family.sliding_window, 0, std::numeric_limits<int64_t>::max());
+  const bool used = window == 0 || !some_slide || members.Bool("use_sliding_window", true);
   QD_RETURN_IF_ERROR(members.status());
-  return used ? window : 0;
+  return used && some_slide ? window : 0;
 }
 
 // The size of a head, which config.json may leave to be derived.

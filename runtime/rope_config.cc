@@ -39,7 +39,8 @@ constexpr std::string_view kKnownKeys[] = {"rope_type",        "type",
 const Json* FindScaling(const Json& config, std::string& name, std::vector<std::string>& warnings) {
   const Json* scaling = FindMember(config, "rope_scaling");
   const Json* parameters = FindMember(config, "rope_parameters");
-  if (scaling != nullptr && scaling->is_object() && scaling->empty()) scaling = nullptr;
+  if (scaling != nullptr && HasNoEffect(*scaling, 0)) scaling = nullptr;
+  if (parameters != nullptr && HasNoEffect(*parameters, 0)) parameters = nullptr;
   if (scaling != nullptr && parameters != nullptr && *scaling != *parameters) {
     warnings.push_back("config.json: rope_scaling and rope_parameters differ, rope_scaling counts");
   }

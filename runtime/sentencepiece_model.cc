@@ -230,7 +230,7 @@ SpacePrefix PrefixOf(const Model& model, const TokenizerConfig& config) {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
                                                                    const TokenizerCompanions& beside) {
-  QD_ASSIGN_OR_RETURN(TokenizerConfig config, ParseTokenizerConfig(beside));
+  QD_ASSIGN_OR_RETURN(TokenizerConfig config, ParseTokenizerConfig(beside, ConfigFlags::kRead));
   // The spaces that are written here by a normalizer are no part of a text that a token is compared with.
   for (AddedToken& token : config.added_tokens) token.normalized = false;
   for (NamedToken& named : config.named_tokens) named.token.normalized = false;

@@ -140,7 +140,7 @@ bool IsTiktokenModel(std::string_view bytes) {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktokenModel(std::string_view bytes,
                                                               const TokenizerCompanions& beside) {
-  QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(beside));
+  QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(beside, ConfigFlags::kRead));
   TokenizerSpec spec;
   BpeModel::Options options;
   options.byte_level = true;

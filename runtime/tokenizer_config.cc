@@ -156,6 +156,17 @@ absl::StatusOr<std::vector<AddedToken>> ParseAddedTokensJson(const Json& json, c
   return tokens;
 }
 
+// The class and the flags.
+absl::Status ReadFlags(const Json& json, TokenizerConfig& config) {
+  QD_ASSIGN_OR_RETURN(config.tokenizer_class, GetString(json, "tokenizer_class", "", kConfig));
+  if (config.tokenizer_class.ends_with("Fast")) config.tokenizer_class.resize(config.tokenizer_class.size() - 4);
+  QD_ASSIGN_OR_RETURN(config.add_bos_token, OptionalBool(json, "add_bos_token"));
+  QD_ASSIGN_OR_RETURN(config.add_eos_token, OptionalBool(json, "add_eos_token"));
+  QD_ASSIGN_OR_RETURN(config.legacy, OptionalBool(json, "legacy"));
+  QD_ASSIGN_OR_RETURN(config.add_prefix_space, OptionalBool(json, "add_prefix_space"));
+  return absl::OkStatus();
+}
+
 std::optional<std::string> TextOf(std::string_view key, const std::vector<NamedToken>& named) {
   for (const NamedToken& n : named) {
     if (n.key == key) return n.token.content;
@@ -165,15 +176,19 @@ std::optional<std::string> TextOf(std::string_view key, const std::vector<NamedT
 
 }  // namespace
 
-absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files) {
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files, ConfigFlags flags) {
   TokenizerConfig config;
   QD_ASSIGN_OR_RETURN(const Json json, ParseObject(files.config, kConfig));
-  QD_ASSIGN_OR_RETURN(config.tokenizer_class, GetString(json, "tokenizer_class", "", kConfig));
-  if (config.tokenizer_class.ends_with("Fast")) config.tokenizer_class.resize(config.tokenizer_class.size() - 4);
-  QD_ASSIGN_OR_RETURN(config.add_bos_token, OptionalBool(json, "add_bos_token"));
-  QD_ASSIGN_OR_RETURN(config.add_eos_token, OptionalBool(json, "add_eos_token"));
-  QD_ASSIGN_OR_RETURN(config.legacy, OptionalBool(json, "legacy"));
-  QD_ASSIGN_OR_RETURN(config.add_prefix_space, OptionalBool(json, "add_prefix_space"));
+  if (const absl::Status status = ReadFlags(json, config); !status.ok()) {
+    if (flags == ConfigFlags::kRead) return status;
+    LogWarning(absl::StrCat(status.message(), "; it is not read beside a tokenizer.json"));
+  }
+  if (const Json* split = FindMember(json, "split_special_tokens"); split != nullptr && *split == true) {
+    LogWarning(
+        absl::StrCat(ToAbsl(kConfig),
+                     ": split_special_tokens is not read: parse_special of a request says whether special tokens "
+                     "of its text are recognised"));
+  }
   NamedTokens named;
   QD_RETURN_IF_ERROR(named.Read(json, kConfig));
   if (const Json* decoder = FindMember(json, "added_tokens_decoder")) {

@@ -32,7 +32,10 @@ struct TokenizerConfig {
 // As transformers reads them (PreTrainedTokenizerBase._from_pretrained): where the configuration has
 // added_tokens_decoder, the two older files say nothing; else special_tokens_map.json wins over it. Empty texts are
 // files that are not there. DataLoss: corrupt (names the file and the key).
-absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files);
+// `flags` says whether the vocabulary's reader goes by tokenizer_class and the flags, which a tokenizer.json stands
+// above: then a value of another kind is a warning in the log.
+enum class ConfigFlags { kRead, kNotRead };
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files, ConfigFlags flags);
 
 // Adds the tokens of `config` to `added` and `vocab`, and sets the BOS and EOS that it names. A named token that the
 // vocabulary lacks gets the next id, as in transformers, with a warning. DataLoss: a token's id or text is another's.

@@ -55,7 +55,7 @@ void NameEndOfText(const Json& vocab, TokenizerConfig& config) {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseVocabAndMerges(std::string_view vocab_json, std::string_view merges,
                                                                const TokenizerCompanions& beside) {
-  QD_ASSIGN_OR_RETURN(TokenizerConfig config, ParseTokenizerConfig(beside));
+  QD_ASSIGN_OR_RETURN(TokenizerConfig config, ParseTokenizerConfig(beside, ConfigFlags::kRead));
   if (config.tokenizer_class != "GPT2Tokenizer" && config.tokenizer_class != "CodeGenTokenizer") {
     return absl::UnimplementedError(absl::StrCat(
         "tokenizer_config.json: tokenizer_class '", Printable(config.tokenizer_class, 60),

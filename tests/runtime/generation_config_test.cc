@@ -40,11 +40,12 @@ TEST(GenerationConfig, SamplesAsTransformersDoes) {
 
 TEST(GenerationConfig, RefusesBadValues) {
   for (const char* text : {"[]",
-                           R"({"do_sample":1})",
+                           R"({"do_sample":"yes"})",
+                           R"({"do_sample":2})",
                            R"({"do_sample":true,"temperature":-1})",
                            R"({"do_sample":true,"top_p":0})",
                            R"({"do_sample":true,"top_p":1.5})",
-                           R"({"do_sample":true,"top_k":-1})",
+                           R"({"do_sample":true,"top_k":-2})",
                            R"({"do_sample":true,"min_p":2})",
                            R"({"eos_token_id":{}})",
                            R"({"eos_token_id":[1.5]})",
@@ -52,7 +53,7 @@ TEST(GenerationConfig, RefusesBadValues) {
                            R"({"repetition_penalty":"1.1"})",
                            R"({"presence_penalty":101})",
                            R"({"frequency_penalty":[]})",
-                           R"({"no_repeat_ngram_size":-1})",
+                           R"({"no_repeat_ngram_size":"x"})",
                            R"({"suppress_tokens":["a"]})",
                            R"({"begin_suppress_tokens":{}})",
                            R"({"bad_words_ids":7})",
@@ -61,7 +62,7 @@ TEST(GenerationConfig, RefusesBadValues) {
                            R"({"bad_words_ids":[["a"]]})",
                            R"({"max_new_tokens":0})",
                            R"({"max_length":-1})",
-                           R"({"min_new_tokens":-1})",
+                           R"({"min_new_tokens":"x"})",
                            R"({"min_length":1.5})"}) {
     EXPECT_EQ(Parse(text).status().code(), kInvalid) << text;
   }
@@ -197,6 +198,18 @@ TEST(GenerationConfig, SuppressingEveryTokenIsRefused) {
   const absl::Status status = ParseGenerationConfig(R"({"suppress_tokens":[0,1,2]})", 3).status();
   EXPECT_EQ(status.code(), kInvalid);
   EXPECT_THAT(std::string(status.message()), HasSubstr("leaves no token"));
+}
+
+// As transformers takes them; -1 for top_k is vLLM's.
+TEST(GenerationConfig, ValuesThatOtherWritersSpellOtherwiseAreReadAsTheyMean) {
+  EXPECT_EQ(Parse(R"({"do_sample":1,"temperature":0.5})")->temperature, 0.5f);
+  EXPECT_EQ(Parse(R"({"do_sample":0,"temperature":0.5})")->temperature, 0.0f);
+  EXPECT_EQ(Parse(R"({"do_sample":true,"top_k":-1})")->top_k, 0);
+  EXPECT_EQ(Parse(R"({"do_sample":true,"top_k":40.0})")->top_k, 40);
+  EXPECT_EQ(Parse(R"({"max_new_tokens":64.0})")->max_new_tokens, 64);
+  EXPECT_EQ(Parse(R"({"min_length":-1,"min_new_tokens":-1})")->min_length, 0);
+  EXPECT_EQ(Parse(R"({"no_repeat_ngram_size":-1})")->no_repeat_ngram_size, 0);
+  EXPECT_EQ(Parse(R"({"suppress_tokens":[3.0]})")->suppress_tokens, std::vector<int32_t>{3});
 }
 
 }  // namespace

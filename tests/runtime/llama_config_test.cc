@@ -53,6 +53,32 @@ TEST(LlamaConfig, ReadsWhatIsGiven) {
   EXPECT_TRUE(ParseLlamaConfig(Config(R"({"architectures":null,"model_type":"llama"})")).ok());
 }
 
+// Values of another kind than transformers writes, of which one reading does no harm: it loads them so too.
+TEST(LlamaConfig, ValuesThatOtherWritersSpellOtherwiseAreReadAsTheyMean) {
+  const absl::StatusOr<LlamaConfig> plain = ParseLlamaConfig(Config("{}"));
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  for (const char* changes :
+       {R"({"architectures":"LlamaForCausalLM"})", R"({"architectures":[],"model_type":"llama"})",
+        R"({"architectures":7,"model_type":"llama"})", R"({"vocab_size":32.0,"hidden_size":64.0})",
+        R"({"tie_word_embeddings":0,"attention_bias":0,"mlp_bias":null})", R"({"rope_scaling":false})",
+        R"({"rope_scaling":[]})", R"({"rope_scaling":{},"rope_parameters":{}})", R"({"rope_parameters":false})",
+        R"({"sliding_window":false})", R"({"sliding_window":null,"use_sliding_window":"no"})",
+        R"({"use_sliding_window":"false"})",
+        R"({"use_cache":"yes","torch_dtype":7,"dtype":[],"initializer_range":"x"})",
+        R"({"bos_token_id":[1,2],"pad_token_id":-1,"unk_token_id":"x"})", R"({"transformers_version":4.2})"}) {
+    const absl::StatusOr<LlamaConfig> config = ParseLlamaConfig(Config(changes));
+    ASSERT_TRUE(config.ok()) << changes << ": " << config.status();
+    EXPECT_EQ(config->vocab_size, plain->vocab_size) << changes;
+    EXPECT_EQ(config->tie_word_embeddings, plain->tie_word_embeddings) << changes;
+    EXPECT_EQ(config->rope.theta, plain->rope.theta) << changes;
+    EXPECT_EQ(config->rope.scaling.kind, plain->rope.scaling.kind) << changes;
+    EXPECT_EQ(config->sliding_window, 0) << changes;
+    EXPECT_TRUE(config->warnings.empty()) << changes << ": " << config->warnings[0];
+  }
+  EXPECT_EQ(ParseLlamaConfig(Config(R"({"eos_token_id":[3.0,7]})"))->eos_token_ids, (std::vector<int32_t>{3, 7}));
+  EXPECT_EQ(ParseLlamaConfig(Config(R"({"eos_token_id":3.5})")).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(LlamaConfig, RopeInEverySpelling) {
   const char* linear[] = {R"({"rope_scaling":{"type":"linear","factor":4}})",
                           R"({"rope_scaling":{"rope_type":"linear","factor":4.0}})",
@@ -232,9 +258,10 @@ TEST(LlamaConfig, RefusesBadValues) {
       {R"({"architectures":["Qwen2ForCausalLM"]})", kUnimplemented,
        "architectures is [\"Qwen2ForCausalLM\"], supported are LlamaForCausalLM and MistralForCausalLM"},
       {R"({"architectures":["LlamaForCausalLM","LlamaModel"]})", kUnimplemented, "architectures"},
-      {R"({"architectures":[]})", kUnimplemented, "architectures is []"},
-      {R"({"architectures":"LlamaForCausalLM"})", kUnimplemented, "architectures"},
-      {R"({"architectures":null})", kUnimplemented, "there is no architectures and model_type is \"\""},
+      {R"({"architectures":[]})", kUnimplemented, "architectures names none and model_type is \"\""},
+      {R"({"architectures":[7]})", kUnimplemented, "architectures is [7]"},
+      {R"({"architectures":"GPT2LMHeadModel"})", kUnimplemented, "architectures is \"GPT2LMHeadModel\""},
+      {R"({"architectures":null})", kUnimplemented, "architectures names none and model_type is \"\""},
       {R"({"hidden_act":"gelu"})", kUnimplemented, "hidden_act \"gelu\""},
       {R"({"quantization_config":{"quant_method":"gptq"}})", kUnimplemented, "quant_method \"gptq\""},
       {R"({"quantization_config":{}})", kUnimplemented, "quant_method absent"},
@@ -265,7 +292,7 @@ TEST(LlamaConfig, RefusesBadValues) {
       {R"({"rope_theta":0})", kInvalid, "rope_theta is 0"},
       {R"({"rope_theta":-1})", kInvalid, "rope_theta is -1"},
       {R"({"rope_theta":1e300})", kInvalid, "rope_theta is 1e+300"},
-      {R"({"attention_bias":1})", kInvalid, "attention_bias is 1"},
+      {R"({"attention_bias":2})", kInvalid, "attention_bias is 2"},
       {R"({"eos_token_id":"</s>"})", kInvalid, "eos_token_id"},
       {R"({"eos_token_id":[1,2.5]})", kInvalid, "eos_token_id"},
       {R"({"rope_scaling":"linear"})", kInvalid, "rope_scaling is \"linear\", expected an object"},

@@ -695,7 +695,7 @@ TEST(Tokenizer, TokenizerConfigNamesTheEndsOfAText) {
   EXPECT_EQ(Encode(**tokenizer, {{"ab", false}}), (std::vector<int32_t>{'a' - 0x21, 'b' - 0x21}));
   EXPECT_EQ(Encode(**tokenizer, {{"<none>", true}}), std::vector<int32_t>{98}) << "a new name gets the next id";
   EXPECT_EQ((*tokenizer)->vocab_size(), 99);
-  for (const char* bad : {"{", R"({"bos_token": 3})", R"({"add_bos_token": "yes"})", "[]",
+  for (const char* bad : {"{", R"({"bos_token": 3})", R"({"eos_token": []})", "[]",
                           R"({"added_tokens_decoder": {"x": {"content": "y"}}})", R"({"added_tokens_decoder": []})",
                           R"({"additional_special_tokens": "x"})", R"({"additional_special_tokens": [3]})"}) {
     const absl::Status status = ParseTokenizerJson(json, {.config = bad}).status();
