@@ -357,6 +357,31 @@ TEST_P(BackendOpsTest, AppendKvIsExact) {
   }
 }
 
+// A block is taken over from another sequence as it is: nothing of what it held stays, its scales least of all.
+TEST_P(BackendOpsTest, ASlotThatIsWrittenAgainKeepsNothingOfWhatItHeld) {
+  constexpr int64_t kHeads = 3, kDim = 47;
+  const std::vector<int32_t> begins = {0, 30, 64}, ends = {5, 40, 65};
+  for (KvFormat format : kKvFormats) {
+    for (float before : {100.0f, 0.01f}) {
+      SCOPED_TRACE(::testing::Message() << int(format) << " after values of " << before);
+      Rng same = rng_, again = rng_;
+      CacheCase fresh(same, format, format, kHeads, kDim, begins, ends),
+          used(again, format, format, kHeads, kDim, begins, ends);
+      const int64_t tokens = fresh.batch().tokens();
+      TestTensor old = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim}, 0, before),
+                 k = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim}),
+                 v = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim});
+      reference_->AppendKv(k.view(), v.view(), fresh.batch(), fresh.kv());
+      for (Backend* backend : {reference_.get(), cpu_.get()}) {
+        backend->AppendKv(old.view(), old.view(), used.batch(), used.kv());
+        backend->AppendKv(k.view(), v.view(), used.batch(), used.kv());
+        ASSERT_NO_FATAL_FAILURE(ExpectOk());
+        EXPECT_EQ(fresh.Contents(), used.Contents());
+      }
+    }
+  }
+}
+
 struct AttentionCase {
   int64_t heads, kv_heads, d;
 };
@@ -575,6 +600,24 @@ TEST_P(BackendOpsTest, SampleIsExact) {
   }
   ExpectOk();
   EXPECT_EQ(actual[4].token, -1);
+}
+
+// Long enough that rows are sampled at the same time.
+TEST_P(BackendOpsTest, RowsThatAreSampledTogetherDoNotMixTheirLogits) {
+  constexpr int64_t kRows = 8, kVocab = 100003;
+  const TestTensor together = RandomFloats(rng_, DType::kF32, {kRows, kVocab}, 0, 3);
+  std::vector<SamplingRow> rows(kRows);
+  for (size_t i = 0; i < kRows; ++i) {
+    rows[i].params = {.temperature = 1, .top_p = 0.9f, .seed = i};
+    rows[i].position = i;
+  }
+  std::vector<SampleResult> expected(kRows), actual(kRows);
+  reference_->Sample(together.view(), rows, expected);
+  for (int round = 0; round < 4; ++round) {
+    cpu_->Sample(together.view(), rows, actual);
+    for (size_t i = 0; i < kRows; ++i) EXPECT_EQ(expected[i].token, actual[i].token) << i;
+  }
+  ExpectOk();
 }
 
 TEST_P(BackendOpsTest, SampleRefusesPenaltiesThatAreNoNumbers) {

@@ -137,6 +137,16 @@ TEST(SampleRowTest, ExtremeLogitsAndTemperaturesStayDefined) {
   }
 }
 
+TEST(SampleRowTest, TheLargestLogitIsFoundAtEveryPlaceOfEveryLength) {
+  for (size_t count = 1; count <= 130; ++count) {
+    for (size_t where = 0; where < count; ++where) {
+      std::vector<float> logits(count, -2.5f);
+      logits[where] = -2.0f;
+      ASSERT_EQ(Sample(logits, {.temperature = 0}), static_cast<int32_t>(where)) << count;
+    }
+  }
+}
+
 // exp of differences below f32's resolution is 1; what top-p keeps is still the larger logit, as where top_k is 1.
 TEST(SampleRowTest, ATopPOfAlmostNothingIsTheLargestLogitHoweverNearTheOthersAre) {
   for (const float step : {1e-8f, 1e-38f, 1e-45f}) {
