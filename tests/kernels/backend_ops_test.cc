@@ -364,15 +364,17 @@ TEST_P(BackendOpsTest, ASlotThatIsWrittenAgainKeepsNothingOfWhatItHeld) {
   for (KvFormat format : kKvFormats) {
     for (float before : {100.0f, 0.01f}) {
       SCOPED_TRACE(::testing::Message() << int(format) << " after values of " << before);
-      Rng same = rng_, again = rng_;
-      CacheCase fresh(same, format, format, kHeads, kDim, begins, ends),
-          used(again, format, format, kHeads, kDim, begins, ends);
+      const Rng tables = rng_;
+      Rng same = tables;
+      CacheCase fresh(same, format, format, kHeads, kDim, begins, ends);
       const int64_t tokens = fresh.batch().tokens();
       TestTensor old = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim}, 0, before),
                  k = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim}),
                  v = RandomFloats(rng_, DType::kF32, {tokens, kHeads, kDim});
       reference_->AppendKv(k.view(), v.view(), fresh.batch(), fresh.kv());
       for (Backend* backend : {reference_.get(), cpu_.get()}) {
+        Rng again = tables;
+        CacheCase used(again, format, format, kHeads, kDim, begins, ends);
         backend->AppendKv(old.view(), old.view(), used.batch(), used.kv());
         backend->AppendKv(k.view(), v.view(), used.batch(), used.kv());
         ASSERT_NO_FATAL_FAILURE(ExpectOk());
