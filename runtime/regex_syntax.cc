@@ -14,6 +14,9 @@ namespace {
 // What Oniguruma's classes are in Unicode, as members of a class.
 constexpr std::string_view kSpace = "\\p{White_Space}";
 constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// A \w that stands alone is looked up in Oniguruma's table of Latin-1, which has these for words too; one in a class
+// not.
+constexpr std::string_view kLoneWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr std::string_view kHex = "0-9a-fA-F";
 
 // Properties that PCRE2 knows by another name. Its script names mean Script_Extensions, where Oniguruma means Script.
@@ -36,7 +39,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kPosixCl
      {"space", kSpace},
      {"upper", "\\p{Uppercase}"},
      {"lower", "\\p{Lowercase}"},
-     {"punct", "\\p{P}$+<=>^`|~"},
+     {"punct", "\\p{P}\\p{S}"},
      {"cntrl", "\\p{Cc}"},
      {"xdigit", kHex},
      {"word", kWord}}};
@@ -206,13 +209,13 @@ class Translator {
         out_ += c == 'd' ? "\\p{Nd}" : "\\P{Nd}";
         return absl::OkStatus();
       case 'w':
-        return members(kWord, false);
+        return members(in_class ? kWord : kLoneWord, false);
       case 'h':
         return members(kHex, false);
       case 'W':
       case 'H':
         if (in_class) return NotBuilt(at, "a complement within a class");
-        return members(c == 'W' ? kWord : kHex, true);
+        return members(c == 'W' ? kLoneWord : kHex, true);
       case 'p':
       case 'P':
         return Property(at, c);
@@ -276,7 +279,7 @@ class Translator {
   }
 
   void WordBorder(bool negated) {
-    const std::string word = absl::StrCat("[", ToAbsl(kWord), "]");
+    const std::string word = absl::StrCat("[", ToAbsl(kLoneWord), "]");
     const char* inner = negated ? "=" : "!";
     const char* outer = negated ? "!" : "=";
     out_ += absl::StrCat("(?:(?<=", word, ")(?", inner, word, ")|(?<!", word, ")(?", outer, word, "))");

@@ -155,6 +155,8 @@ NASTY_TEXTS = [
     "AbC\u0130\u00c9\u03a3\u1e9e\ua64a", "e\u0301\u0327\u00e9 \u1e69 s\u0323\u0307 \u212b\u2126", "\ufb01\ufdfa\u3392\uff21\u2460\u00a0\u3000x",
     "\uac00\u1100\u1161\u11a8 \u6f22\u5b57\u304b\u3099\uff76\uff9e", "\U0001f469\u200d\U0001f680\U0001f1e9\U0001f1ea\U0001f44d\U0001f3fd", "\u0928\u093f \u0627\u064e \u0e01\u0e33",
     "\x00\x01\x07\x0b\x1f\x7f\x85\u200b\u2028\ufeff\ufffd", "if (a == b) { return c[1] + 2; }  // A", "<m>ab<n> AB <m> a", "\u2581a\u2581 b", "a_b$c+d^e`f|g~h", "\u00bf\u00ab\u2026\u2014\u20ac\u00a9",
+    "a\u00aab\u00b2c\u00b3\u00b5\u00b9d\u00ba\u00bc\u00be\u2075\u2153\u00d7\u00f7\u02c2",
+    "\u2029a\u1680b\u200e\u200f\x8f\x9f\x0e\u200b\u0085c",
     "aaaaaaaaaaaaaaaaaaaa" * 3, "1" * 17, "." * 9, "\u0300\u0301\u20dd a\u20dd \u24d0\u24b6", "x\u180ey\u200cz\u203f", "\u05d0\u05b8-\u0660\u0661", "a\u0301" * 9,
 ]
 
@@ -226,6 +228,12 @@ def features(charsmap):
             "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
     }.items():
         pre["regex_" + name] = sequence(split(regex), level)
+    # What is removed shows of each character what it is.
+    for name, regex in {"word": "\\w", "words": "\\w+", "not_word": "\\W", "word_class": "[\\w]", "not_word_class": "[^\\w]", "border": "\\b.",
+                        "posix_word": "[[:word:]]", "posix_punct": "[[:punct:]]", "posix_alpha": "[[:alpha:]]", "posix_alnum": "[[:alnum:]]",
+                        "posix_lower": "[[:lower:]]", "posix_upper": "[[:upper:]]", "posix_cntrl": "[[:cntrl:]]", "symbol": "\\p{S}",
+                        "punctuation": "\\p{P}", "number": "\\p{N}", "digit": "\\d", "space": "\\s"}.items():
+        pre["removed_" + name] = sequence(split(regex, "Removed"), level)
     for name, pre_tokenizer in pre.items():
         yield "pre_" + name, {"pre_tokenizer": pre_tokenizer}
 
