@@ -11,14 +11,14 @@ namespace quantd {
 enum class Side : uint8_t { kServe, kClient, kBoth };
 
 struct Elsewhere {
-  std::string_view word;
+  std::string_view words;  // that have the same answer, a space between two
   Side side;
   std::string_view answer;  // one line; flags and commands in it exist
 };
 
 std::span<const Elsewhere> CommandsElsewhere();  // of kBoth
 std::span<const Elsewhere> FlagsElsewhere();
-// The answer of the row for `word` on `side`; empty where there is none.
+// The answer of the row that has `word` for `side`; empty if there is none.
 std::string_view AnswerFor(std::span<const Elsewhere> table, std::string_view word, Side side);
 
 }  // namespace quantd

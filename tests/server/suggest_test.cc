@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <regex>
 #include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <absl/strings/str_split.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <CLI/CLI.hpp>
 
+#include "base/strings.h"
 #include "server/cli/cli.h"
 #include "server/cli/elsewhere.h"
 
@@ -18,6 +22,16 @@ namespace quantd {
 namespace {
 
 using ::testing::EndsWith;
+
+// Each word of each row.
+std::vector<std::pair<Elsewhere, std::string>> WordsOf(std::span<const Elsewhere> table) {
+  std::vector<std::pair<Elsewhere, std::string>> words;
+  for (const Elsewhere& row : table) {
+    for (const absl::string_view word : absl::StrSplit(ToAbsl(row.words), ' '))
+      words.push_back({row, std::string(word)});
+  }
+  return words;
+}
 
 class SuggestTest : public ::testing::Test {
  protected:
@@ -55,16 +69,15 @@ class SuggestTest : public ::testing::Test {
 };
 
 TEST_F(SuggestTest, EachCommandOfAnotherProgramHasItsAnswer) {
-  for (const Elsewhere& row : CommandsElsewhere()) {
-    const std::string word(row.word);
+  for (const auto& [row, word] : WordsOf(CommandsElsewhere())) {
     EXPECT_FALSE(IsCommand(word)) << word << " is a command here";
     EXPECT_EQ(UnknownCommand(app_, word), "unknown command \"" + word + "\"; " + std::string(row.answer));
   }
 }
 
 TEST_F(SuggestTest, EachFlagOfAnotherProgramHasItsAnswer) {
-  for (const Elsewhere& row : FlagsElsewhere()) {
-    const std::string flag(row.word), answer(row.answer);
+  for (const auto& [row, flag] : WordsOf(FlagsElsewhere())) {
+    const std::string answer(row.answer);
     int asked = 0;
     for (const CLI::App* command : Commands(row.side)) {
       if (Has(*command, flag)) continue;
@@ -87,12 +100,12 @@ TEST_F(SuggestTest, AnAnswerNamesOnlyFlagsAndCommandsThatThereAre) {
       EXPECT_EQ(answer.find('\n'), std::string::npos) << answer;
       for (auto it = std::sregex_iterator(answer.begin(), answer.end(), named_flag); it != std::sregex_iterator();
            ++it) {
-        EXPECT_TRUE(SomeHas((*it)[2])) << row.word << ": " << answer;
+        EXPECT_TRUE(SomeHas((*it)[2])) << row.words << ": " << answer;
       }
       for (auto it = std::sregex_iterator(answer.begin(), answer.end(), named_command); it != std::sregex_iterator();
            ++it) {
         const std::string name = (*it)[1].matched ? (*it)[1] : (*it)[2];
-        EXPECT_TRUE(IsCommand(name)) << row.word << ": " << answer;
+        EXPECT_TRUE(IsCommand(name)) << row.words << ": " << answer;
       }
     }
   }
@@ -106,16 +119,16 @@ TEST_F(SuggestTest, TheFlagThatWasMeantIsOneOfTheCommand) {
     if (!std::regex_search(row.answer.data(), row.answer.data() + row.answer.size(), match, meant)) continue;
     bool of_some = false;
     for (const CLI::App* command : Commands(row.side)) of_some |= Has(*command, match[1]);
-    EXPECT_TRUE(of_some) << row.word << ": " << row.answer;
+    EXPECT_TRUE(of_some) << row.words << ": " << row.answer;
   }
 }
 
-TEST_F(SuggestTest, ARowIsThereOnce) {
-  std::set<std::pair<std::string_view, Side>> seen;
-  for (const Elsewhere& row : FlagsElsewhere()) {
-    EXPECT_TRUE(seen.insert({row.word, row.side}).second) << row.word;
+TEST_F(SuggestTest, AWordHasOneAnswer) {
+  std::set<std::pair<std::string, Side>> seen;
+  for (const auto& [row, word] : WordsOf(FlagsElsewhere())) {
+    EXPECT_TRUE(seen.insert({word, row.side}).second) << word;
     if (row.side == Side::kBoth) continue;
-    EXPECT_FALSE(seen.contains({row.word, Side::kBoth})) << row.word;
+    EXPECT_FALSE(seen.contains({word, Side::kBoth})) << word;
   }
 }
 
