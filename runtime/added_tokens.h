@@ -57,7 +57,7 @@ class AddedTokenFinder {
   // Cuts `text` (valid UTF-8). `special(begin, end)` says what a token for trusted text of those bytes is: a token, a
   // segment of its own that is none, or text like any other. As upstream, a token is looked for in the white space too
   // that an rstrip token before it took: where it lies there, the segments overlap, and what is behind it is text
-  // again.
+  // again; where its own lstrip leaves it nothing, it is none.
   template <typename Judge>
   void Find(std::string_view text, const Judge& special, std::vector<TextSegment>& segments) const {
     segments.clear();
@@ -71,12 +71,10 @@ class AddedTokenFinder {
       pos = match->end;
       ByteRange range{match->begin, match->end};
       if (match->token->single_word && !IsSingleWord(text, range)) continue;
-      if (match->quoted) {
-        range.begin = std::max(range.begin, done);
-        if (range.begin >= range.end) continue;
-      } else {
-        Strip(text, *match->token, done, white_end, range);
-      }
+      if (!match->quoted) Strip(text, *match->token, done, white_end, range);
+      // What was taken is not taken again by white space to the left, nor is it data.
+      if (match->quoted || match->token->lstrip) range.begin = std::max(range.begin, done);
+      if (range.begin >= range.end) continue;
       if (done < range.begin) segments.push_back({{done, range.begin}, kNoToken});
       segments.push_back({range, match->quoted ? kQuotedToken : match->token->id});
       done = range.end;

@@ -14,6 +14,9 @@ namespace {
 // ASCII's punctuation is more than Unicode's.
 constexpr const char* kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
 
+// \w+|[^\w\s]+ of Rust's regular expressions, whose words have the joiners.
+constexpr const char* kWordsAndSigns = R"([\w\x{200C}\x{200D}]+|[^\w\s\x{200C}\x{200D}]+)";
+
 absl::StatusOr<SplitBehavior> ReadBehavior(const JsonStep& step, std::string_view fallback) {
   QD_ASSIGN_OR_RETURN(std::string name, step.Text("behavior"));
   if (name.empty()) name = fallback;
@@ -42,7 +45,7 @@ class Reader {
       QD_ASSIGN_OR_RETURN(const bool individual, step.Flag("individual_digits", false));
       return AddRule(step, {individual ? "\\p{N}" : "\\p{N}+"});
     }
-    if (type == "Whitespace") return AddRule(step, {R"(\w+|[^\w\s]+)", SplitBehavior::kRemoved, /*invert=*/true});
+    if (type == "Whitespace") return AddRule(step, {kWordsAndSigns, SplitBehavior::kRemoved, /*invert=*/true});
     if (type == "WhitespaceSplit") return AddRule(step, {R"(\s)", SplitBehavior::kRemoved});
     if (type == "CharDelimiterSplit") return ReadDelimiter(step);
     if (type == "BertPreTokenizer") {

@@ -121,6 +121,7 @@ def small_tokenizers():
     yield of("in_stripped_space", [added(n, "<m>", lstrip=True, rstrip=True), added(n + 1, " ", special=False), added(n + 2, "\n"),
                                    added(n + 3, "\n ", rstrip=True), added(n + 4, " <w>", single_word=True)],
              more_texts=["<m>\n\n a", "<m>  \n x", " \n <m> \n \n<m>", "<m>\n \n  <w>", "<m> <w> a", "\n   \n   a", "<m>\t \t<m>\u00a0\n "])
+    yield of("strips_itself", [added(n, "\t", lstrip=True, rstrip=True)], more_texts=["\t\t", "a\t \tb", " \t \t\t c\t", "\n\t\n\n\t\n"])
     yield of("single_word", [added(n, "<w>", single_word=True), added(n + 1, "<m>", special=False)])
     yield of("normalized", [added(n, "<w>", normalized=True), added(n + 1, "<m>", normalized=True, special=False)])
     yield of("digits", pre={"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]})
@@ -140,6 +141,12 @@ def small_tokenizers():
     prepend = {"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
     texts = ["ab", " ab", "  ab  c", "▁ab", "a<m>b", "<m>ab<m>", "<m> ab", "<m>▁ab", "xyz", "axyb x", "é", "", " ", "a b c ab", "▁", "<n>a<n> b"]
+    # Unknown characters of one piece are one token: the ids show the pieces.
+    words = ["\u0224\u00be", "\u0224\u00b2\u00b3\u0224", "\u0224\u200d\u0224\u200c\u00e9", "\u20ac\u2153\u20ac", "\u20ac\u200d", "\u0224\u0301\u20ac\u203f\u0661\u2167\u20ac \u20ac\u0224",
+             "\u20ac\u2e2e\u20ac\u00ab\u20ac", "\u4f60\u3002\u597d\u30fc"]
+    for kind in ["Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits"]:
+        yield "pieces_" + kind, whole(meta_model, [], None, {"type": kind, **({"behavior": "Isolated"} if kind == "Punctuation" else {}),
+                                                             **({"individual_digits": False} if kind == "Digits" else {})}, meta_decoder), words
     for name, m in [("unk", meta_model), ("fallback", fallback_model), ("unk_unfused", {**meta_model, "fuse_unk": False})]:
         k = len(m["vocab"])
         tokens = [added(k, "<m>"), added(k + 1, "<n>", special=False, normalized=True)]
