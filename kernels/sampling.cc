@@ -80,8 +80,8 @@ uint32_t OrderedBits(float x) {
 // Their order (by id) stays. A radix select on the bits of the logit finds the last one kept: each pass adds up the
 // mass under each digit, so that nothing is sorted and sums do not depend on an algorithm's order of visits. Weights
 // would not do for an order: logits that are close have the same.
-template <typename Mass>
-std::span<Entry> KeepTop(std::span<Entry> entries, const float* logits, double target, Mass mass) {
+template <typename Logit, typename Mass>
+std::span<Entry> KeepTop(std::span<Entry> entries, double target, Logit logit, Mass mass) {
   constexpr int kDigitBits[] = {11, 11, 10};
   uint32_t prefix = 0, prefix_mask = 0;
   double above = 0;  // mass of the entries whose logit's bits are larger than any under `prefix`
@@ -92,7 +92,7 @@ std::span<Entry> KeepTop(std::span<Entry> entries, const float* logits, double t
     std::array<uint8_t, 2048> used{};
     uint32_t digit_mask = (uint32_t{1} << bits) - 1;
     for (const Entry& e : entries) {
-      uint32_t key = OrderedBits(logits[e.id]);
+      uint32_t key = OrderedBits(logit(e));
       if ((key & prefix_mask) != prefix) continue;
       masses[key >> shift & digit_mask] += mass(e);
       used[key >> shift & digit_mask] = 1;
@@ -111,7 +111,7 @@ std::span<Entry> KeepTop(std::span<Entry> entries, const float* logits, double t
   }
   size_t kept = 0;
   for (const Entry& e : entries) {
-    uint32_t key = OrderedBits(logits[e.id]);
+    uint32_t key = OrderedBits(logit(e));
     if (key < prefix) continue;
     if (key == prefix) {
       if (above >= target) continue;
@@ -178,7 +178,8 @@ SampleResult SampleRow(float* logits, int64_t vocab, const SamplingRow& row, Sam
   std::span<Entry> entries = scratch.entries.first(static_cast<size_t>(vocab));
   for (size_t i = 0; i < entries.size(); ++i) entries[i] = {logits[i], static_cast<int32_t>(i)};
   if (params.top_k > 0 && params.top_k < vocab)
-    entries = KeepTop(entries, logits, params.top_k, [](const Entry&) { return 1.0; });
+    entries = KeepTop(
+        entries, params.top_k, [](const Entry& e) { return e.value; }, [](const Entry&) { return 1.0; });
   ToWeights(entries, params.temperature);
   if (params.top_p < 1) {
     // All entries below this weigh less than 1 - top_p together, so none of them is kept (0.999: a margin for
@@ -188,8 +189,9 @@ SampleResult SampleRow(float* logits, int64_t vocab, const SamplingRow& row, Sam
     entries = entries.first(static_cast<size_t>(
         std::remove_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.value < least * 0.999; }) -
         entries.begin()));
-    entries = KeepTop(entries, logits, static_cast<double>(params.top_p) * total,
-                      [](const Entry& e) { return double{e.value}; });
+    entries = KeepTop(
+        entries, static_cast<double>(params.top_p) * total, [&](const Entry& e) { return logits[e.id]; },
+        [](const Entry& e) { return double{e.value}; });
   }
   for (Entry& e : entries) e.value = e.value >= params.min_p ? e.value : 0;
   return {Draw(entries, PhiloxUniform(params.seed, row.output_index, row.position))};
