@@ -43,13 +43,28 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> TextCodec::Create(Checkpoint& c
   return codec;
 }
 
+// What will be refused for its length is not worth the rest of its tokens, of which 16 MiB of text can make millions.
+absl::Status TextCodec::EncodePieces(std::span<const TextPiece> pieces, int64_t max_tokens, const Stop& stop,
+                                     EncodedPrompt& prompt) const {
+  bool too_long = false;
+  const Stop stop_early = [&] {
+    too_long = static_cast<int64_t>(prompt.ids.size()) > max_tokens;
+    return too_long || (stop && stop());
+  };
+  const absl::Status status = tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets, stop_early);
+  if (!too_long) return status;
+  return WithReason(absl::InvalidArgumentError(absl::StrCat("prompt of more than ", max_tokens,
+                                                            " tokens exceeds the context of ", max_tokens)),
+                    "CONTEXT_TOO_LONG");
+}
+
 absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const TextOptions& options) const {
   EncodedPrompt prompt;
   TextPiece piece{std::move(text), options.parse_special};
   const bool add = options.add_special_tokens.value_or(true);
   if (add) prompt.ids.assign(tokenizer_->prefix_ids().begin(), tokenizer_->prefix_ids().end());
   prompt.byte_offsets.assign(prompt.ids.size(), 0);
-  QD_RETURN_IF_ERROR(tokenizer_->Encode(std::span(&piece, 1), prompt.ids, &prompt.byte_offsets, options.stop));
+  QD_RETURN_IF_ERROR(EncodePieces(std::span(&piece, 1), options.max_tokens, options.stop, prompt));
   if (add) {
     for (int32_t id : tokenizer_->suffix_ids()) {
       prompt.ids.push_back(id);
@@ -60,14 +75,14 @@ absl::StatusOr<EncodedPrompt> TextCodec::EncodeText(std::string text, const Text
   return prompt;
 }
 
-absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input) const {
+absl::StatusOr<EncodedPrompt> TextCodec::EncodeChat(ChatTemplateInput input, int64_t max_tokens) const {
   input.special_tokens = special_tokens_;
   const Stop stop = input.stop;
   QD_ASSIGN_OR_RETURN(TextPieces pieces, RenderChat(chat_templates_, std::move(input)));
   EncodedPrompt prompt;
   // The template alone writes special tokens: nothing is added around its text, as in transformers'
   // apply_chat_template.
-  QD_RETURN_IF_ERROR(tokenizer_->Encode(pieces, prompt.ids, &prompt.byte_offsets, stop));
+  QD_RETURN_IF_ERROR(EncodePieces(pieces, max_tokens, stop, prompt));
   prompt.rendered = JoinText(pieces);
   return prompt;
 }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,15 +33,17 @@ class TextCodec {
   // bounds; a broken chat template is a warning, and an answer of EncodeChat.
   static absl::StatusOr<std::shared_ptr<const TextCodec>> Create(Checkpoint& checkpoint);
 
+  static constexpr int64_t kAnyLength = std::numeric_limits<int64_t>::max();
   struct TextOptions {
     bool parse_special = false;              // special tokens written in the text are recognised
     std::optional<bool> add_special_tokens;  // absent: as the tokenizer says
     Stop stop = {};
+    int64_t max_tokens = kAnyLength;  // InvalidArgument CONTEXT_TOO_LONG soon after there are more
   };
   absl::StatusOr<EncodedPrompt> EncodeText(std::string text, const TextOptions& options) const;
   // The template, then the tokens. A BOS that the template wrote is not doubled. The special tokens of `input` are
   // filled in here. Codes of RenderChat and Tokenizer::Encode.
-  absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input) const;
+  absl::StatusOr<EncodedPrompt> EncodeChat(ChatTemplateInput input, int64_t max_tokens = kAnyLength) const;
 
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -53,6 +57,9 @@ class TextCodec {
 
  private:
   TextCodec() = default;
+  absl::Status EncodePieces(std::span<const TextPiece> pieces, int64_t max_tokens, const Stop& stop,
+                            EncodedPrompt& prompt) const;
+
   std::unique_ptr<Tokenizer> tokenizer_;
   ChatTemplates chat_templates_;
   GenerationDefaults defaults_;

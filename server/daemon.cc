@@ -46,8 +46,9 @@
 namespace quantd {
 namespace {
 
-// Prompts are bounded by the queues of their models too, texts to tokenize by kMaxTokenizeBytes each.
-constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 64, kMaxWaitingPlans = 4;
+// Prompts are bounded by the queues of their models too. Texts to tokenize are bounded by their bytes (request_memory,
+// kMaxTokenizeBytes each); of short ones as many may wait as sixteen clients have calls open.
+constexpr size_t kMaxWaitingPrompts = 1024, kMaxWaitingTexts = 4096, kMaxWaitingPlans = 4;
 
 // Of a connection that stands still, with answers on their way, once everything else has ended.
 constexpr Duration kStalled = std::chrono::milliseconds(500);
@@ -169,7 +170,7 @@ class DaemonImpl final : public Daemon {
     options.host = options_.metrics_listen.host;
     options.port = options_.metrics_listen.port;
     QD_ASSIGN_OR_RETURN(
-        http_, HttpEndpoint::Start(options, {.metrics = [this] { return metrics_->Scrape(*registry_, *edge_); },
+        http_, HttpEndpoint::Start(options, {.metrics = [this] { return metrics_->Scrape(*registry_, *edge_, gate_); },
                                              .ready = [this] { return ready_ && !draining_ && edge_->Answers(); }}));
     return absl::OkStatus();
   }
@@ -180,7 +181,7 @@ class DaemonImpl final : public Daemon {
     [[maybe_unused]] static const bool kKept = (grpc_init(), true);
     generation_ = std::make_unique<GenerationService>(
         GenerateDeps{*registry_, *codec_pool_, active_,
-                     [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }},
+                     [this](const LlmRequest& r, const absl::Status& s) { metrics_->OnUnrouted(r, s); }, gate_},
         *text_pool_, options_.outbox, gate_);
     models_ = std::make_unique<ModelsService>(*registry_, *plan_pool_, options_.model_roots, gate_);
     for (const char* name : {"", "quantd.v1.Generation", "quantd.v1.Diffusion", "quantd.v1.Control"}) {

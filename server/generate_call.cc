@@ -68,6 +68,7 @@ absl::Status GenerateCall::Route(const v1::GenerateRequest& proto) {
   if (Expired()) return GoneError(/*expired=*/true);
   const PromptSize size = EstimatePromptTokens(proto);
   QD_ASSIGN_OR_RETURN(reservation_, handle_->Reserve(record_, size));
+  QD_ASSIGN_OR_RETURN(charge_, deps_.gate.Hold(static_cast<int64_t>(proto.ByteSizeLong())));
   QD_ASSIGN_OR_RETURN(parsed_, ParseGenerate(proto, handle_->codec(), handle_->limits(), record_));
   if (!parsed_.seed_given) parsed_.request.sampling.seed = Random64();
   seed_ = parsed_.request.sampling.seed;
@@ -81,6 +82,7 @@ absl::Status GenerateCall::Route(const v1::GenerateRequest& proto) {
 }
 
 void GenerateCall::Encode() {
+  const MessageGate::Charge until_encoded = std::move(charge_);
   if (IsGone()) return Fail(GoneError(LeftAtTheDeadline()));
   std::shared_ptr<RequestControl> submitted;
   const absl::Status status = CatchAllocationFailure([&] {
@@ -116,10 +118,12 @@ absl::Status GenerateCall::EncodePrompt() {
   const bool is_text = std::holds_alternative<std::string>(parsed_.input);
   const Stop stop = [this] { return IsGone(); };
   parsed_.text_options.stop = stop;
+  parsed_.text_options.max_tokens = handle_->limits().max_context;
   if (!is_text) std::get<ChatTemplateInput>(parsed_.input).stop = stop;
   absl::StatusOr<EncodedPrompt> encoded =
       is_text ? handle_->codec().EncodeText(std::move(std::get<std::string>(parsed_.input)), parsed_.text_options)
-              : handle_->codec().EncodeChat(std::move(std::get<ChatTemplateInput>(parsed_.input)));
+              : handle_->codec().EncodeChat(std::move(std::get<ChatTemplateInput>(parsed_.input)),
+                                            handle_->limits().max_context);
   const char* field = is_text ? "text" : "chat";
   if (!encoded.ok()) return AtInput(encoded.status(), field);
   if (encoded->ids.empty()) {

@@ -15,6 +15,7 @@
 #include "scheduler/model_registry.h"
 #include "server/active_requests.h"
 #include "server/convert.h"
+#include "server/message_gate.h"
 #include "server/work_pool.h"
 
 namespace quantd {
@@ -36,6 +37,7 @@ struct GenerateDeps {
   ActiveRequests& active;
   // A request that named no model that it could have: there is no handle to count it.
   std::function<void(const LlmRequest&, const absl::Status&)> on_unrouted;
+  MessageGate& gate;  // whose memory a prompt takes until it is tokens
 };
 
 class GenerateCall final : public LlmSink, public std::enable_shared_from_this<GenerateCall> {
@@ -73,6 +75,7 @@ class GenerateCall final : public LlmSink, public std::enable_shared_from_this<G
   absl::Status options_status_;  // of its options
   std::shared_ptr<LlmHandle> handle_;
   ParsedGenerate parsed_;
+  MessageGate::Charge charge_;  // for parsed_, until it is encoded
   Reservation reservation_;
   uint64_t seed_ = 0;
 

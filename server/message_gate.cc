@@ -48,7 +48,7 @@ MessageGate::Charge::~Charge() {
   if (gate_ != nullptr) gate_->open_bytes_ -= bytes_;
 }
 
-absl::StatusOr<MessageGate::Charge> MessageGate::Take(int64_t bytes) {
+absl::StatusOr<MessageGate::Charge> MessageGate::Hold(int64_t bytes) {
   Charge charge(this, bytes);
   if ((open_bytes_ += bytes) <= limits_.max_total_bytes) return charge;
   return WithReason(
@@ -64,7 +64,7 @@ absl::StatusOr<MessageGate::Charge> MessageGate::Open(grpc::ByteBuffer& sent, go
   const int64_t most = compression == Compression::kNone
                            ? length
                            : std::min(limits_.max_bytes, length * static_cast<int64_t>(kMaxDeflateRatio));
-  QD_ASSIGN_OR_RETURN(const Charge of_bytes, Take(length + most));
+  QD_ASSIGN_OR_RETURN(const Charge of_bytes, Hold(length + most));
 
   std::vector<grpc::Slice> slices;
   if (!sent.Dump(&slices).ok()) return AllocationFailedError();
@@ -88,7 +88,7 @@ absl::StatusOr<MessageGate::Charge> MessageGate::Open(grpc::ByteBuffer& sent, go
     slices.clear();
   }
   QD_ASSIGN_OR_RETURN(const WireCounts counts, CheckWire(bytes, *message.GetDescriptor(), limits_.wire));
-  QD_ASSIGN_OR_RETURN(Charge of_message, Take(static_cast<int64_t>(bytes.size()) + counts.overhead_bytes()));
+  QD_ASSIGN_OR_RETURN(Charge of_message, Hold(static_cast<int64_t>(bytes.size()) + counts.overhead_bytes()));
   if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return WithReason(
         absl::InvalidArgumentError(absl::StrCat("the request is not a ", message.GetDescriptor()->full_name())),

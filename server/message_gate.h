@@ -59,12 +59,13 @@ class MessageGate {
   // Any thread. Parses what was sent into `message`. InvalidArgument FIELD_INVALID, with the field's path where there
   // is one. ResourceExhausted: LIMIT, a bound of one request; OUT_OF_MEMORY, the total (try again).
   absl::StatusOr<Charge> Open(grpc::ByteBuffer& sent, google::protobuf::Message& message);
+  // Any thread. For what was made of a message and outlives it. ResourceExhausted OUT_OF_MEMORY.
+  absl::StatusOr<Charge> Hold(int64_t bytes);
   int64_t open_bytes() const { return open_bytes_; }
+  const Limits& limits() const { return limits_; }
   void TellRefused(const std::string& method, const absl::Status& status) const { on_refused_(method, status); }
 
  private:
-  absl::StatusOr<Charge> Take(int64_t bytes);
-
   const Limits limits_;
   const OnRefused on_refused_;
   std::atomic<int64_t> open_bytes_{0};

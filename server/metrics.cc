@@ -160,6 +160,10 @@ struct Metrics::Families {
   Histogram& unrouted_duration = duration.Add({{"model", "unknown"}, {"kind", "generate"}}, kRequestSeconds);
   LogLimiter unrouted_lines;  // the log's, of requests that reached no model
   EdgeMetrics edge{registry};
+  Gauge& request_memory =
+      NewGauge("quantd_request_memory_bytes", "Of requests in memory until they are encoded.").Add({});
+  Gauge& request_memory_limit =
+      NewGauge("quantd_request_memory_limit_bytes", "The most of them that there may be.").Add({});
 
   Mutex scrape_mutex;  // one scrape at a time sets the gauges and reads them
   std::map<std::string, Gauge*> infos QD_GUARDED_BY(scrape_mutex);  // model → its current quantd_model_info
@@ -296,7 +300,7 @@ void Metrics::OnUnrouted(const LlmRequest& request, const absl::Status& status) 
   if (left_out.has_value()) LogRequest("unknown", record, LeftOut(*left_out));
 }
 
-std::string Metrics::Scrape(const ModelRegistry& registry, const Edge& edge) {
+std::string Metrics::Scrape(const ModelRegistry& registry, const Edge& edge, const MessageGate& gate) {
   Families& f = *families_;
   MutexLock lock(f.scrape_mutex);
   int64_t attributed = 0;
@@ -341,6 +345,8 @@ std::string Metrics::Scrape(const ModelRegistry& registry, const Edge& edge) {
   f.device_used.Add(device).Set(static_cast<double>(used));
   f.device_unattributed.Add(device).Set(static_cast<double>(used - attributed));
   f.edge.Set(edge);
+  f.request_memory.Set(static_cast<double>(gate.open_bytes()));
+  f.request_memory_limit.Set(static_cast<double>(gate.limits().max_total_bytes));
   return prometheus::TextSerializer().Serialize(f.registry.Collect());
 }
 

@@ -11,6 +11,7 @@
 #include "scheduler/model_registry.h"
 #include "scheduler/observer.h"
 #include "server/edge/edge.h"
+#include "server/message_gate.h"
 
 namespace quantd {
 
@@ -28,8 +29,9 @@ class Metrics {
   // code.
   void OnUnrouted(const LlmRequest& request, const absl::Status& status);
 
-  // The text format, version 0.0.4. Reads the models' memory and state from `registry` first, and what `edge` counts.
-  std::string Scrape(const ModelRegistry& registry, const Edge& edge);
+  // The text format, version 0.0.4. Reads the models' memory and state from `registry` first, and what `edge`
+  // and `gate` count.
+  std::string Scrape(const ModelRegistry& registry, const Edge& edge, const MessageGate& gate);
 
  private:
   struct Families;

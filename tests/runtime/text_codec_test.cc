@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "runtime/json.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
@@ -112,6 +113,26 @@ TEST_F(TextCodecTest, SpecialTokensOfATextCountOnlyWhereAsked) {
   EXPECT_EQ(parsed.ids.back(), Id(1));
   EXPECT_EQ(codec->Decode(parsed.ids, /*skip_special_tokens=*/true), "ab");
   EXPECT_EQ(codec->Decode(parsed.ids, /*skip_special_tokens=*/false), text);
+}
+
+// A megabyte is looked at no further than until it is clear that no context holds it.
+TEST_F(TextCodecTest, WhatIsTooLongForTheContextIsNotEncodedToItsEnd) {
+  auto codec = Codec();
+  std::string text;
+  while (text.size() < 1'000'000) text += "ab cd ";
+  int looks = 0;
+  TextCodec::TextOptions options;
+  options.stop = [&] { return ++looks > 20; };
+  options.max_tokens = 100;
+  const absl::Status status = codec->EncodeText(text, options).status();
+  EXPECT_EQ(GetReason(status), "CONTEXT_TOO_LONG") << status << " after " << looks;
+  EXPECT_EQ(status.message(), "prompt of more than 100 tokens exceeds the context of 100");
+  ChatTemplateInput input;
+  input.messages = {{"user", text, {}, "", ""}};
+  EXPECT_EQ(GetReason(codec->EncodeChat(input, 100).status()), "CONTEXT_TOO_LONG");
+  options.stop = {};
+  EXPECT_EQ(codec->EncodeText(text.substr(0, 30), options).value().rendered, text.substr(0, 30));
+  EXPECT_TRUE(codec->EncodeText(text, {}).ok());
 }
 
 TEST_F(TextCodecTest, AChatHasTheTemplatesSpecialTokensAndNoOthers) {

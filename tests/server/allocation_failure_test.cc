@@ -61,7 +61,8 @@ class AllocationFailureTest : public ::testing::Test {
                           .on_change = [](const ModelInfo&) {}}};
   WorkPool pool_{1, 4};
   ActiveRequests active_;
-  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}};
+  MessageGate gate_{{}, [](const std::string&, const absl::Status&) {}};
+  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}, gate_};
 };
 
 TEST_F(AllocationFailureTest, EndsARequestOfTextAlone) {

@@ -49,7 +49,8 @@ class CodecQueueTest : public ::testing::Test {
   RecordingWriter writer_;
   WorkPool pool_{1, 1};
   ActiveRequests active_;
-  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}};
+  MessageGate gate_{{}, [](const std::string&, const absl::Status&) {}};
+  GenerateDeps deps_{registry_, pool_, active_, [](const LlmRequest&, const absl::Status&) {}, gate_};
 };
 
 TEST_F(CodecQueueTest, ADeadlineThatPassesThereEndsTheRequestUntokenized) {
@@ -104,6 +105,26 @@ TEST_F(CodecQueueTest, AClientThatLeavesStopsTheTemplateThatRuns) {
   release_.Set();  // from now on it runs, or is about to
   call->GiveUp();
   ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
+}
+
+// A thousand prompts may wait there.
+TEST_F(CodecQueueTest, APromptTakesItsMemoryUntilItIsTokens) {
+  const std::shared_ptr<GenerateCall> call = Start(Now() + std::chrono::seconds(100));
+  EXPECT_GT(gate_.open_bytes(), 5) << "hello";
+  call->GiveUp();
+  release_.Set();
+  ExpectEnded(absl::StatusCode::kCancelled, "CLIENT");
+  while (gate_.open_bytes() > 0) {
+  }
+}
+
+TEST_F(CodecQueueTest, APromptThatFindsNoMemoryIsRefused) {
+  const auto taken = gate_.Hold(gate_.limits().max_total_bytes);
+  ASSERT_TRUE(taken.ok());
+  Start(std::nullopt);
+  ExpectEnded(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY");
+  EXPECT_TRUE(GetRetryAfter(writer_.status).has_value());
+  release_.Set();
 }
 
 TEST_F(CodecQueueTest, AFullQueueRefuses) {

@@ -104,6 +104,33 @@ class Requests(fixture.WithDaemon):
         self.assertIn(self.call(http2.message(packed, compressed=True), "zork")[0], ("INVALID_ARGUMENT", "UNIMPLEMENTED"))
         self.assert_serves()
 
+    def test_every_short_text_of_a_channel_finds_a_place(self):
+        """gRPC holds back what is more than the server's streams at once; no more than that is to wait there."""
+        for method, request in (("Tokenize", pb.TokenizeRequest(model="tiny", text="hello")),
+                                ("Detokenize", pb.DetokenizeRequest(model="tiny", ids=[5, 6]))):
+            call = getattr(self.stub(), method)
+            futures = [call.future(request, timeout=60) for _ in range(5000)]
+            self.assertEqual({future.code().name for future in futures}, {"OK"})
+
+    def test_large_texts_take_the_memory_of_requests_until_they_are_tokens(self):
+        self.daemon.forget_peak()
+        before = self.daemon.rss_mib()
+        request = pb.GenerateRequest(model="tiny", text="a b " * (15 << 18), stopping=pb.Stopping(max_new_tokens=2))
+        futures = [self.stub().Generate.future(request, timeout=60) for _ in range(12)]
+        limit = self.daemon.metric("quantd_request_memory_limit_bytes")
+        used = []
+        while not all(future.done() for future in futures):
+            used.append(self.daemon.metric("quantd_request_memory_bytes"))
+        for future in futures:
+            self.assertIn(fixture.reason_of(future.exception())[:2], (
+                ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG"), ("RESOURCE_EXHAUSTED", "LIMIT"),
+                ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")))
+        self.assertLess(self.daemon.peak_mib() - before, 650)  # 256 MiB of requests, and one at a time being tokenized
+        self.assertGt(max(used), 15 * MIB)
+        self.assertLess(max(used), limit + 32 * MIB)  # the one that finds no room is counted for a moment
+        fixture.harness.wait_until(lambda: self.daemon.metric("quantd_request_memory_bytes") == 0, "they are let go")
+        self.assert_serves()
+
     def test_lying_lengths_end_their_call_alone(self):
         good = hello().SerializeToString()
         for body in (b"\0\xff\xff\xff\xff" + good, b"\0\0\0\x10\0" + good, b"\0", b"\xff" + http2.message(good)[1:], b""):
