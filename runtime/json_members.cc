@@ -1,6 +1,5 @@
 #include "runtime/json_members.h"
 
-#include <cmath>
 #include <optional>
 
 #include "base/strings.h"
@@ -25,18 +24,6 @@ int64_t JsonMembers::Int(const char* key, int64_t fallback, int64_t min, int64_t
   const int64_t value = Take(GetInt(object_, key, fallback, name_), fallback, status_);
   if (value < min || value > max) Fail(absl::StrCat(key, " is ", value, ", expected ", min, " to ", max));
   return value;
-}
-
-int64_t JsonMembers::WholeNumber(const char* key, int64_t fallback, int64_t min, int64_t max) {
-  constexpr double kExact = 1LL << 53;
-  const Json* value = FindMember(object_, key);
-  if (value == nullptr || !value->is_number_float()) return Int(key, fallback, min, max);
-  const double number = value->get<double>();
-  if (std::trunc(number) != number || std::abs(number) > kExact)
-    return Int(key, fallback, min, max);  // which refuses it
-  const auto whole = static_cast<int64_t>(number);
-  if (whole < min || whole > max) Fail(absl::StrCat(key, " is ", whole, ", expected ", min, " to ", max));
-  return whole;
 }
 
 int64_t JsonMembers::RequiredInt(const char* key, int64_t min, int64_t max) {

@@ -23,8 +23,7 @@ class JsonMembers {
   const std::string& name() const { return name_; }
   bool Has(const char* key) const;  // and it is not null
 
-  int64_t Int(const char* key, int64_t fallback, int64_t min, int64_t max);
-  int64_t WholeNumber(const char* key, int64_t fallback, int64_t min, int64_t max);  // 32.0 is one too
+  int64_t Int(const char* key, int64_t fallback, int64_t min, int64_t max);  // 32.0 is one too
   int64_t RequiredInt(const char* key, int64_t min, int64_t max);
   bool Bool(const char* key, bool fallback);  // 0 and 1 too, as other writers have it
   std::string String(const char* key, std::string_view fallback);

@@ -135,8 +135,8 @@ void ReadLlama3(JsonMembers& members, RopeScaling& scaling) {
 // standardize_rope_params: the key beside the object wins, and what nobody says is max_position_embeddings.
 int64_t OriginalPositions(JsonMembers& inner, JsonMembers& outer, int64_t max_position) {
   constexpr char kKey[] = "original_max_position_embeddings";
-  if (outer.Has(kKey)) return outer.WholeNumber(kKey, 1, 1, kMaxPosition);
-  return inner.WholeNumber(kKey, max_position, 1, kMaxPosition);
+  if (outer.Has(kKey)) return outer.Int(kKey, 1, 1, kMaxPosition);
+  return inner.Int(kKey, max_position, 1, kMaxPosition);
 }
 
 int64_t Stretched(int64_t tokens, float factor, int64_t at_least) {
