@@ -198,12 +198,23 @@ absl::StatusOr<std::optional<GgufVocab>> TakeVocab(GgufFile& file) {
   return vocab;
 }
 
+// The id of a token that only chat templates ask for: a value of another kind is a warning, and names none.
+std::optional<int32_t> TemplateTokenId(GgufMetadata& metadata, std::string_view key, size_t tokens) {
+  const auto it = metadata.values().find(key);
+  if (it == metadata.values().end() || std::holds_alternative<int64_t>(it->second.value)) {
+    return metadata.TokenId(key, tokens);
+  }
+  LogWarning(
+      absl::StrCat(ToAbsl(key), " is of kind ", ToAbsl(KindName(it->second)), ", expected integer: it names none"));
+  return std::nullopt;
+}
+
 std::map<std::string, std::string> SpecialTokens(GgufMetadata& metadata, const GgufVocab& vocab) {
   std::map<std::string, std::string> tokens;
   const auto add = [&](const char* name, std::optional<int32_t> id) {
     if (id.has_value()) tokens[name] = vocab.tokens[static_cast<size_t>(*id)];
   };
-  const auto named = [&](std::string_view key) { return metadata.TokenId(key, vocab.tokens.size()); };
+  const auto named = [&](std::string_view key) { return TemplateTokenId(metadata, key, vocab.tokens.size()); };
   add("bos_token", vocab.bos_id);
   add("eos_token", vocab.eos_id);
   add("unk_token", vocab.unk_id);

@@ -521,6 +521,7 @@ TEST(GgufModel, WritesHfConfig) {
   writer.AddU32("tokenizer.ggml.padding_token_id", 2);
   writer.AddU32("tokenizer.ggml.seperator_token_id", 4294967295);  // as published files have it: none
   writer.AddU32("tokenizer.ggml.mask_token_id", 4);
+  writer.AddString("tokenizer.ggml.cls_token_id", "<s>");  // for templates alone, and none
   writer.AddU32("tokenizer.ggml.eot_token_id", 3);
   writer.AddString("tokenizer.chat_template", "{{ 1 }}");
   writer.AddStrings("tokenizer.chat_templates", {"tool_use", "no such"});
