@@ -55,6 +55,7 @@ absl::Status AddedTokenFinder::Add(std::string_view content, const AddedToken& t
                                             " bytes of text and more, at most ", kMaxAddedTokens, " with ",
                                             kMaxAddedBytes));
   }
+  begins_one_[static_cast<uint8_t>(content.front())] = true;
   uint32_t node = 0;
   for (const char c : content) {
     const auto [it, is_new] =

@@ -2,21 +2,22 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/status/statusor.h>
 
 #include "runtime/split_pattern.h"
+#include "runtime/token_table.h"
 
 namespace quantd {
 
 // Bounds of a vocabulary's added tokens. A text is looked up at each of its bytes for as many bytes as a token may
-// have, and each byte of a token may cost some 40 in memory.
+// have, and each byte of a token may cost some 60 in memory.
 inline constexpr size_t kMaxAddedTokens = 64 << 10;
 inline constexpr size_t kMaxAddedTokenBytes = 256;  // of one, normalized where it is; Llama 3's longest has 32
 inline constexpr size_t kMaxAddedBytes = 4 << 20;   // of all
@@ -96,6 +97,7 @@ class AddedTokenFinder {
   template <typename Judge>
   std::optional<Match> LongestAt(std::string_view text, uint32_t pos, const Judge& special) const {
     std::optional<Match> longest;
+    if (!begins_one_[static_cast<uint8_t>(text[pos])]) return longest;
     uint32_t node = 0;
     for (uint32_t end = pos; end < text.size();) {
       const auto next = edges_.find(EdgeKey(node, static_cast<uint8_t>(text[end])));
@@ -116,9 +118,10 @@ class AddedTokenFinder {
   static void Strip(std::string_view text, const Flags& token, uint32_t done, uint32_t& white_end, ByteRange& range);
 
   std::vector<Flags> tokens_;
-  size_t bytes_ = 0;                               // of all contents
-  absl::flat_hash_map<uint64_t, uint32_t> edges_;  // a trie: (node, byte) to node; 0 is the root
-  std::vector<int32_t> token_at_;                  // by node: the token that ends there, or -1
+  size_t bytes_ = 0;                     // of all contents
+  HashTable<uint64_t, uint32_t> edges_;  // a trie: (node, byte) to node; 0 is the root
+  std::array<bool, 256> begins_one_{};   // by byte: some token begins with it
+  std::vector<int32_t> token_at_;        // by node: the token that ends there, or -1
 };
 
 }  // namespace quantd

@@ -79,12 +79,12 @@ std::vector<bool> BpeModel::Made() const {
 
 void BpeModel::Forbid(const std::vector<bool>& ids) {
   const auto forbidden = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < ids.size() && ids[id]; };
-  absl::erase_if(tokens_, [&](const auto& token) { return forbidden(token.second) && !IsOneCharacter(token.first); });
-  absl::erase_if(merges_, [&](const auto& merge) { return forbidden(merge.second.id); });
+  std::erase_if(tokens_, [&](const auto& token) { return forbidden(token.second) && !IsOneCharacter(token.first); });
+  std::erase_if(merges_, [&](const auto& merge) { return forbidden(merge.second.id); });
 }
 
 std::optional<int32_t> BpeModel::Find(std::string_view text) const {
-  const auto it = tokens_.find(ToAbsl(text));
+  const auto it = tokens_.find(text);
   if (it == tokens_.end()) return std::nullopt;
   return it->second;
 }

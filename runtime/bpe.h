@@ -11,9 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/status/status.h>
 #include <absl/strings/string_view.h>
+
+#include "runtime/token_table.h"
 
 namespace quantd {
 
@@ -87,14 +88,14 @@ class BpeModel {
             std::vector<uint32_t>* begins) const;
 
   Options options_;
-  absl::flat_hash_map<std::string, int32_t> tokens_;
+  TokenIds tokens_;
   size_t longest_ = 0;  // bytes of the longest token
   // No token has a visible space after another character, so no merge crosses the start of a word: a whole text, which
   // is one piece to SentencePiece, is encoded word by word.
   bool spaces_only_lead_ = true;
   std::array<int32_t, 256> bytes_;
-  absl::flat_hash_map<uint64_t, Merge> merges_;  // by (left id, right id); unused where there are ranks
-  std::vector<uint32_t> ranks_;                  // by id
+  HashTable<uint64_t, Merge> merges_;  // by (left id, right id); unused where there are ranks
+  std::vector<uint32_t> ranks_;        // by id
   uint32_t merge_count_ = 0;
 };
 

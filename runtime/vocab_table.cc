@@ -43,7 +43,7 @@ absl::Status VocabTable::Rename(std::string_view text, int32_t id) {
 }
 
 std::optional<int32_t> VocabTable::Find(std::string_view text) const {
-  const auto it = ids_.find(ToAbsl(text));
+  const auto it = ids_.find(text);
   if (it == ids_.end()) return std::nullopt;
   return it->second;
 }

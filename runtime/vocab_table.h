@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include "runtime/text_tokenizer.h"
+#include "runtime/token_table.h"
 
 namespace quantd {
 
@@ -32,7 +32,7 @@ class VocabTable {
  private:
   std::vector<std::string> texts_;
   std::vector<bool> taken_;
-  absl::flat_hash_map<std::string, int32_t> ids_;
+  TokenIds ids_;
 };
 
 // The added tokens of a tokenizer while it is built, each once; the last that names an id says its flags.
@@ -53,7 +53,7 @@ class AddedTokenList {
 
  private:
   std::vector<AddedToken> tokens_;
-  absl::flat_hash_map<int32_t, size_t> index_;  // by id
+  HashTable<int32_t, size_t> index_;  // by id
 };
 
 }  // namespace quantd
