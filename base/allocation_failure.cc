@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 #include "base/error.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 // Never destroyed: threads may still say it while the process exits.
 const absl::Status& kAllocationFailed = *new absl::Status(
-    WithReason(WithRetryAfter(absl::ResourceExhaustedError("an allocation failed: the server is out of memory"),
+    WithReason(WithRetryAfter(absl::ResourceExhaustedError("an allocation failed: no memory is left for it"),
                               std::chrono::seconds(1)),
                "OUT_OF_MEMORY"));
 
@@ -26,9 +27,15 @@ absl::Status StatusOfCaughtException() {
     return kAllocationFailed;
   } catch (const std::length_error&) {
     return kAllocationFailed;
-  } catch (const std::exception& bug) {
+  } catch (const std::exception& other) {
     try {
-      return absl::InternalError(bug.what());
+      const auto* system = dynamic_cast<const std::system_error*>(&other);
+      const bool no_thread = system != nullptr && system->code() == std::errc::resource_unavailable_try_again;
+      if (!no_thread) return absl::InternalError(other.what());
+      return WithReason(
+          absl::ResourceExhaustedError("the system starts no more threads for this process (ulimit -u, the cgroup's "
+                                       "pids.max, ulimit -v for their stacks)"),
+          "NO_THREADS");
     } catch (const std::bad_alloc&) {
       return kAllocationFailed;
     }

@@ -13,7 +13,8 @@ namespace quantd {
 absl::Status AllocationFailedError();
 
 // Within a catch block: AllocationFailedError where the exception is an allocation that failed (std::length_error: one
-// of a size that no allocator takes). Another std::exception is a bug of ours, and Internal; anything else goes on.
+// of a size that no allocator takes), ResourceExhausted NO_THREADS where the system starts no thread. Another
+// std::exception is a bug of ours, and Internal; anything else goes on.
 absl::Status StatusOfCaughtException();
 
 // The status of `work`, or StatusOfCaughtException of what it threw. Takes no memory itself.

@@ -95,7 +95,7 @@ class LlmHandle {
                                                                  std::shared_ptr<LlmSink> sink) = 0;
   // A request whose end no sink heard (refused by Reserve or Submit, bad text, cancelled while tokenizing) is counted
   // and logged through here by its caller, once, as rejected too where that is its reason; Reserve and Submit count
-  // nothing. So every request is counted once.
+  // nothing. So every request is counted once. Takes no memory that it cannot do without.
   virtual void RecordEnded(const LlmRequest& request, const absl::Status& status) = 0;
   virtual EngineLoad load() const = 0;
 

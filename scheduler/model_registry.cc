@@ -82,8 +82,8 @@ class Registry final : public ModelRegistry {
   void LoadOne(const std::string& name);
   absl::StatusOr<std::shared_ptr<LlmPort>> TryLoad(const std::string& name);
   absl::Status Admit(const std::string& name, const MemoryPlan& plan);
-  int64_t Left() const;  // of the budget
-  void Update(const std::string& name, const std::function<void(Entry&)>& change);
+  int64_t Left() const;                  // of the budget
+  void TellOf(const std::string& name);  // with no lock held
   ModelInfo Snapshot(const Entry& entry) const QD_REQUIRES(mutex_);
   absl::Status Unknown(std::string_view name) const QD_REQUIRES(mutex_);  // NotFound, with the names that are known
 
@@ -162,16 +162,17 @@ void Registry::LoadAll() {
 
 void Registry::LoadOne(const std::string& name) {
   const TimePoint begin = Now();
-  absl::StatusOr<std::shared_ptr<LlmPort>> port = absl::CancelledError("the daemon ends");
-  if (!stopping_) {
-    const absl::Status caught = CatchAllocationFailure([&] {
-      port = TryLoad(name);
-      return absl::OkStatus();
-    });
-    if (!caught.ok()) port = caught;
-  }
+  absl::StatusOr<std::shared_ptr<LlmPort>> port = absl::CancelledError();
+  const absl::Status caught = CatchAllocationFailure([&] {
+    if (stopping_) return absl::CancelledError("the daemon ends");
+    port = TryLoad(name);
+    return absl::OkStatus();
+  });
+  if (!caught.ok()) port = caught;
   malloc_trim(0);  // glibc keeps what the tensors on their way through the host took; it shows as unattributed
-  Update(name, [&](Entry& entry) {
+  {
+    MutexLock lock(mutex_);
+    Entry& entry = models_.find(name)->second;
     entry.info.load_time = Now() - begin;
     if (port.ok()) {
       entry.port = *port;
@@ -183,22 +184,21 @@ void Registry::LoadOne(const std::string& name) {
       entry.info.failure = port.status();
       entry.planned_bytes = 0;
     }
-  });
+  }
+  IfMemoryAllows([&] { TellOf(name); });
   MutexLock lock(mutex_);
   --loading_;
   changed_.NotifyAll();
 }
 
-// Changes an entry and tells of it with no lock held.
-void Registry::Update(const std::string& name, const std::function<void(Entry&)>& change) {
+void Registry::TellOf(const std::string& name) {
+  if (!hooks_.on_change) return;
   ModelInfo info;
   {
     MutexLock lock(mutex_);
-    Entry& entry = models_.find(name)->second;
-    change(entry);
-    info = Snapshot(entry);
+    info = Snapshot(models_.find(name)->second);
   }
-  if (hooks_.on_change) hooks_.on_change(info);
+  hooks_.on_change(info);
 }
 
 absl::StatusOr<std::shared_ptr<LlmPort>> Registry::TryLoad(const std::string& name) {

@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(std::string_view backend_k
 
 Worker::~Worker() {
   mailbox_->Close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();  // else it could not be started
 }
 
 MemorySnapshot Worker::memory() const {

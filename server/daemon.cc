@@ -17,6 +17,7 @@
 #include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -322,9 +323,18 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerOptions& optio
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerOptions& options, const MakeRegistry& make) {
-  auto daemon = std::make_unique<DaemonImpl>(options);
-  QD_RETURN_IF_ERROR(daemon->Begin(make));
-  return daemon;
+  std::unique_ptr<DaemonImpl> daemon;
+  const absl::Status begun = CatchAllocationFailure([&] {
+    daemon = std::make_unique<DaemonImpl>(options);
+    return daemon->Begin(make);
+  });
+  if (begun.ok()) return daemon;
+  // Left as it is: where gRPC could not start its threads, its end would wait for them for ever (1.51,
+  // TimerManager::Shutdown).
+  if (const std::string reason = GetReason(begun); reason == "NO_THREADS" || reason == "OUT_OF_MEMORY") {
+    static_cast<void>(daemon.release());
+  }
+  return begun;
 }
 
 void LogModel(const ModelInfo& info) {

@@ -83,16 +83,17 @@ absl::Status GenerateCall::Route(const v1::GenerateRequest& proto) {
 
 void GenerateCall::Encode() {
   const MessageGate::Charge until_encoded = std::move(charge_);
-  if (IsGone()) return Fail(GoneError(LeftAtTheDeadline()));
   std::shared_ptr<RequestControl> submitted;
-  const absl::Status status = CatchAllocationFailure([&] {
+  absl::Status status = CatchAllocationFailure([&] {
+    if (IsGone()) return absl::CancelledError();
     QD_RETURN_IF_ERROR(EncodePrompt());
     QD_RETURN_IF_ERROR(ApplyLengthDefaults(handle_->codec().defaults(), handle_->limits(), parsed_));
     QD_ASSIGN_OR_RETURN(submitted,
                         handle_->Submit(std::move(reservation_), std::move(parsed_.request), shared_from_this()));
     return absl::OkStatus();
   });
-  if (!status.ok()) return Fail(absl::IsCancelled(status) ? GoneError(LeftAtTheDeadline()) : status);
+  if (absl::IsCancelled(status)) status = CatchAllocationFailure([&] { return GoneError(LeftAtTheDeadline()); });
+  if (!status.ok()) return Fail(status);
   bool gone, ready;
   {
     MutexLock lock(mutex_);
@@ -152,14 +153,15 @@ void GenerateCall::Leave() {
 void GenerateCall::Fail(const absl::Status& status) {
   Leave();
   reservation_ = Reservation();
-  static_cast<void>(CatchAllocationFailure([&] {
+  absl::Status said = status;
+  IfMemoryAllows([&] { said = WithReason(status, ReasonOf(status)); });  // what the client is told
+  IfMemoryAllows([&] {  // whatever becomes of the record, the client hears
     if (handle_ == nullptr) {
       deps_.on_unrouted(record_, status);
     } else {
-      handle_->RecordEnded(record_, WithReason(status, ReasonOf(status)));  // under the reason that the client is told
+      handle_->RecordEnded(record_, said);
     }
-    return absl::OkStatus();
-  }));
+  });
   writer_.Close(status);
 }
 

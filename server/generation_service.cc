@@ -31,10 +31,10 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateEvent>,
   StreamReactor(const GenerateDeps& deps, LiveStreams& streams, Outbox::Limits limits,
                 grpc::CallbackServerContext& context, const v1::GenerateRequest& request)
       : streams_(streams), outbox_(*this, limits) {
-    streams_.Add();
     const TimePoint now = Now();
     call_ = std::make_shared<GenerateCall>(deps, *this, request.options(), now, Deadline(context, now));
     context.AddTrailingMetadata("request-id", call_->id());
+    streams_.Add();  // after what may throw
     call_->Start(request);
   }
 

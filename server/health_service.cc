@@ -1,5 +1,6 @@
 #include "server/health_service.h"
 
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -20,6 +21,8 @@ grpc::Status NameTooLong(const std::string& name) {
                                                                   " bytes, expected at most ", kMaxNameBytes)),
                           "service"));
 }
+
+grpc::Status ShutsDown() { return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"); }
 
 }  // namespace
 
@@ -110,7 +113,7 @@ void HealthService::BeginShutdown() {
 void HealthService::CloseWatchers() {
   MutexLock lock(mutex_);
   closed_ = true;
-  for (Watcher* watcher : watchers_) watcher->End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"));
+  for (Watcher* watcher : watchers_) watcher->End(ShutsDown());
 }
 
 HealthService::Status HealthService::Get(const std::string& name) const {
@@ -142,17 +145,15 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
 
 grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext*,
                                                                     const HealthCheckRequest* request) {
+  // Whatever allocates, then what others can see.
   const bool too_long = request->service().size() > kMaxNameBytes;
-  auto* watcher = new Watcher(*this, too_long ? "" : request->service());
+  auto watcher = std::make_unique<Watcher>(*this, too_long ? "" : request->service());
+  grpc::Status end = too_long ? NameTooLong(request->service()) : ShutsDown();
   MutexLock lock(mutex_);
-  watchers_.insert(watcher);
-  if (too_long) {
-    watcher->End(NameTooLong(request->service()));
-    return watcher;
-  }
-  watcher->Tell(Get(request->service()));
-  if (closed_) watcher->End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server shuts down"));
-  return watcher;
+  watchers_.insert(watcher.get());
+  if (!too_long) watcher->Tell(Get(request->service()));
+  if (too_long || closed_) watcher->End(std::move(end));
+  return watcher.release();
 }
 
 grpc::ServerUnaryReactor* HealthService::List(grpc::CallbackServerContext* context,

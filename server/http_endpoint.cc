@@ -10,6 +10,7 @@
 
 #include <httplib.h>
 
+#include "base/allocation_failure.h"
 #include "server/bind_error.h"
 #include "server/request_reader.h"
 #include "server/work_pool.h"
@@ -76,7 +77,11 @@ class BoundedServer final : public httplib::Server {
   static constexpr size_t kMaxWaitingAnswers = 256;
 
   bool process_and_close_socket(socket_t fd) override {  // on the accepting thread
-    reader_.Add(fd, Now() + deadline_);
+    const absl::Status added = CatchAllocationFailure([&] {
+      reader_.Add(fd, Now() + deadline_);
+      return absl::OkStatus();
+    });
+    if (!added.ok()) close(fd);
     return true;
   }
   void Queue(HttpConnection&& connection) {
@@ -87,14 +92,17 @@ class BoundedServer final : public httplib::Server {
           "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
       send(fd, kNotAllowed.data(), kNotAllowed.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
-    auto shared = std::make_shared<HttpConnection>(std::move(connection));
-    if (get && pool_.Post([this, shared] { Answer(*shared); })) return;
-    close(fd);
+    bool posted = false;
+    IfMemoryAllows([&] {
+      auto shared = std::make_shared<HttpConnection>(std::move(connection));
+      posted = get && pool_.Post([this, shared] { Answer(*shared); });
+    });
+    if (!posted) close(fd);
   }
   void Answer(const HttpConnection& connection) {
     AnsweringStream stream(connection);
     bool closed = false;
-    process_request(stream, /*close_connection=*/true, closed, nullptr);
+    IfMemoryAllows([&] { process_request(stream, /*close_connection=*/true, closed, nullptr); });
     shutdown(connection.fd, SHUT_RDWR);
     close(connection.fd);
   }

@@ -9,6 +9,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
+#include "base/allocation_failure.h"
 #include "base/log.h"
 #include "base/log_limit.h"
 #include "base/strings.h"
@@ -28,9 +29,11 @@ LogLevel LevelOf(const gpr_log_func_args& args) {
 
 // A client can cause most of them: one a second from each place in gRPC's source.
 void LogOfGrpc(gpr_log_func_args* args) {
-  const LogLevel level = LevelOf(*args);
-  const std::optional<int64_t> left_out = g_limiter.Admit(absl::StrCat(args->file, ":", args->line), Now());
-  if (left_out.has_value()) Log(level, absl::StrCat("gRPC: ", args->message, LeftOut(*left_out)));
+  IfMemoryAllows([&] {  // an exception must not reach gRPC
+    const LogLevel level = LevelOf(*args);
+    const std::optional<int64_t> left_out = g_limiter.Admit(absl::StrCat(args->file, ":", args->line), Now());
+    if (left_out.has_value()) Log(level, absl::StrCat("gRPC: ", args->message, LeftOut(*left_out)));
+  });
 }
 
 }  // namespace
@@ -39,7 +42,7 @@ void TakeLibraryLogs() {
   google::protobuf::SetLogHandler([](google::protobuf::LogLevel level, const char*, int, const std::string& message) {
     // Its errors are of messages that clients send: those are answered, and logged as requests.
     const bool fatal = level == google::protobuf::LOGLEVEL_FATAL;
-    Log(fatal ? LogLevel::kError : LogLevel::kDebug, absl::StrCat("protobuf: ", message));
+    IfMemoryAllows([&] { Log(fatal ? LogLevel::kError : LogLevel::kDebug, absl::StrCat("protobuf: ", message)); });
   });
   if (std::getenv("GRPC_VERBOSITY") == nullptr) {
     gpr_set_log_function(LogOfGrpc);

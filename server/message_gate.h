@@ -7,9 +7,11 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <absl/status/statusor.h>
@@ -63,7 +65,9 @@ class MessageGate {
   absl::StatusOr<Charge> Hold(int64_t bytes);
   int64_t open_bytes() const { return open_bytes_; }
   const Limits& limits() const { return limits_; }
-  void TellRefused(const std::string& method, const absl::Status& status) const { on_refused_(method, status); }
+  void TellRefused(const std::string& method, const absl::Status& status) const {
+    IfMemoryAllows([&] { on_refused_(method, status); });
+  }
 
  private:
   const Limits limits_;
@@ -109,30 +113,31 @@ template <typename Reactor>
 class RefusedCall final : public Reactor {
  public:
   // With no message at all the client may have reset its call: gRPC knows when the call is done.
-  RefusedCall(const grpc::CallbackServerContext& context, const MessageGate& gate, std::string method,
-              const absl::Status& status, bool has_message)
-      : context_(context), gate_(gate), method_(std::move(method)), status_(status), has_message_(has_message) {
+  RefusedCall(const grpc::CallbackServerContext& context, const MessageGate& gate, const std::string& method,
+              const absl::Status& status, bool has_message) noexcept
+      : context_(context), gate_(gate), method_(method), status_(status), has_message_(has_message) {
     if (has_message_) gate_.TellRefused(method_, status_);
     this->Finish(ToGrpc(status));
   }
 
  private:
   void OnDone() override {
-    if (!has_message_) gate_.TellRefused(method_, context_.IsCancelled() ? ClientGone() : status_);
+    if (!has_message_)
+      gate_.TellRefused(method_, context_.IsCancelled() ? CatchAllocationFailure(ClientGone) : status_);
     delete this;
   }
   static absl::Status ClientGone() { return WithReason(absl::CancelledError("cancelled by the client"), "CLIENT"); }
 
   const grpc::CallbackServerContext& context_;
   const MessageGate& gate_;
-  const std::string method_;
+  const std::string& method_;  // of the handler, which lives as long as the service
   const absl::Status status_;
   const bool has_message_;
 };
 
 // The reactor of a call: that which `start` makes of the opened message, or a refusal.
 template <typename Reactor, typename Request, typename Start>
-Reactor* OpenAndStart(MessageGate& gate, const grpc::CallbackServerContext& context, const std::string& method,
+Reactor* OpenAndStart(MessageGate& gate, grpc::CallbackServerContext& context, const std::string& method,
                       RequestLife life, const Incoming<Request>& incoming, Start start) {
   const bool has_message = incoming.sent.Valid();
   Reactor* reactor = nullptr;
@@ -148,7 +153,15 @@ Reactor* OpenAndStart(MessageGate& gate, const grpc::CallbackServerContext& cont
     incoming.charge = MessageGate::Charge();
   }
   if (reactor != nullptr || status.ok()) return reactor;
-  return new RefusedCall<Reactor>(context, gate, method, status, has_message);
+  auto* refused = new (std::nothrow) RefusedCall<Reactor>(context, gate, method, status, has_message);
+  if constexpr (std::is_same_v<Reactor, grpc::ServerUnaryReactor>) {
+    if (refused == nullptr) {  // that one of the context takes no memory
+      grpc::ServerUnaryReactor* own = context.DefaultReactor();
+      own->Finish(ToGrpc(status));
+      return own;
+    }
+  }
+  return refused;  // a stream for which there is not even that much memory is UNIMPLEMENTED, which gRPC says for null
 }
 
 template <typename Service, typename Request, typename Response>

@@ -1,7 +1,9 @@
 #include "server/reflection_service.h"
 
+#include <memory>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/error.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -97,18 +99,18 @@ void ReflectionService::RegisterWith(grpc::ServerBuilder& builder) {
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReflectionService::Open() {
-  auto* stream = new Stream(*this);
+  auto stream = std::make_unique<Stream>(*this);
   MutexLock lock(mutex_);
-  streams_.insert(stream);
+  streams_.insert(stream.get());
   stream->Start();
-  if (closed_) stream->End(ShutsDown());
-  return stream;
+  if (closed_) stream->End(CatchAllocationFailure(ShutsDown));
+  return stream.release();
 }
 
 void ReflectionService::CloseStreams() {
   MutexLock lock(mutex_);
   closed_ = true;
-  for (Stream* stream : streams_) stream->End(ShutsDown());
+  for (Stream* stream : streams_) stream->End(CatchAllocationFailure(ShutsDown));
 }
 
 }  // namespace quantd

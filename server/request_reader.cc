@@ -1,6 +1,5 @@
 #include "server/request_reader.h"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/allocation_failure.h"
 #include "base/check.h"
 
 namespace quantd {
@@ -18,6 +18,8 @@ RequestReader::RequestReader(size_t max_connections, std::function<void(HttpConn
       on_request_(std::move(on_request)),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   QD_CHECK(wake_fd_ >= 0);
+  waiting_.reserve(max_connections + 1);
+  polled_.reserve(max_connections + 1);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -51,22 +53,21 @@ void RequestReader::TakeArrivals() {
     waiting_.push_back(std::move(c));
     if (waiting_.size() <= max_connections_) continue;
     close(waiting_.front().fd);
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin());
   }
 }
 
 void RequestReader::Run() {
-  std::vector<pollfd> polled;
   for (;;) {
     {
       MutexLock lock(mutex_);
       if (stopping_) return;
     }
     TakeArrivals();
-    polled.assign(1, {wake_fd_, POLLIN, 0});
+    polled_.assign(1, {wake_fd_, POLLIN, 0});
     TimePoint first = TimePoint::max();
     for (const HttpConnection& c : waiting_) {
-      polled.push_back({c.fd, POLLIN, 0});
+      polled_.push_back({c.fd, POLLIN, 0});
       first = std::min(first, c.deadline);
     }
     int timeout = -1;
@@ -74,24 +75,25 @@ void RequestReader::Run() {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Now()).count();
       timeout = static_cast<int>(std::clamp<int64_t>(left, 0, 60'000));
     }
-    poll(polled.data(), polled.size(), timeout);
+    poll(polled_.data(), polled_.size(), timeout);
     eventfd_t ignored;
-    if (polled[0].revents != 0) eventfd_read(wake_fd_, &ignored);
+    if (polled_[0].revents != 0) eventfd_read(wake_fd_, &ignored);
 
-    std::deque<HttpConnection> still;
-    for (size_t i = 0; i < waiting_.size(); ++i) {
-      HttpConnection& c = waiting_[i];
-      const State state = polled[i + 1].revents != 0 ? Read(c) : State::kIncomplete;
-      if (state == State::kWhole) {
-        on_request_(std::move(c));
-      } else if (state == State::kUnusable || c.deadline <= Now()) {
-        close(c.fd);
-      } else {
-        still.push_back(std::move(c));
-      }
-    }
-    waiting_ = std::move(still);
+    size_t i = 0;  // each is asked once, in order
+    std::erase_if(waiting_, [&](HttpConnection& c) { return !Advance(c, polled_[++i].revents != 0); });
   }
+}
+
+bool RequestReader::Advance(HttpConnection& c, bool readable) {
+  State state = State::kUnusable;  // where there is no memory for its head
+  IfMemoryAllows([&] { state = readable ? Read(c) : State::kIncomplete; });
+  if (state == State::kIncomplete && c.deadline > Now()) return true;
+  if (state == State::kWhole) {
+    on_request_(std::move(c));
+  } else {
+    close(c.fd);
+  }
+  return false;
 }
 
 RequestReader::State RequestReader::Read(HttpConnection& connection) {

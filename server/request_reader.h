@@ -2,8 +2,9 @@
 // connection that is not whole at its deadline, sends too much, or is one too many is closed.
 #pragma once
 
+#include <poll.h>
+
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <string>
 #include <thread>
@@ -24,11 +25,11 @@ class RequestReader {
  public:
   static constexpr size_t kMaxHeadBytes = 16 * 1024;
 
-  // `on_request` runs on the reader's thread and must not block.
+  // `on_request` runs on the reader's thread and must not block. A connection whose head finds no memory is closed.
   RequestReader(size_t max_connections, std::function<void(HttpConnection&&)> on_request);
   ~RequestReader();  // closes what is not handed over
 
-  // Any thread. Takes the socket over.
+  // Any thread. Takes the socket over; where an allocation fails, it throws and does not.
   void Add(int fd, TimePoint deadline) QD_EXCLUDES(mutex_);
 
  private:
@@ -36,6 +37,7 @@ class RequestReader {
 
   void Run();
   void TakeArrivals() QD_EXCLUDES(mutex_);
+  bool Advance(HttpConnection& connection, bool readable);  // false where it waits no more
   static State Read(HttpConnection& connection);
 
   const size_t max_connections_;
@@ -44,7 +46,8 @@ class RequestReader {
   Mutex mutex_;
   std::vector<HttpConnection> arrived_ QD_GUARDED_BY(mutex_);
   bool stopping_ QD_GUARDED_BY(mutex_) = false;
-  std::deque<HttpConnection> waiting_;  // of the thread; oldest first
+  std::vector<HttpConnection> waiting_;  // of the thread; oldest first, with room for all that may wait
+  std::vector<pollfd> polled_;           // by the thread: the eventfd, then those; with room for all too
   std::thread thread_;
 };
 

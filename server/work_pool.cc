@@ -2,14 +2,23 @@
 
 #include <utility>
 
+#include "base/allocation_failure.h"
+
 namespace quantd {
 
 WorkPool::WorkPool(int threads, size_t max_waiting, int threads_of_lane)
     : max_waiting_(max_waiting), threads_of_lane_(threads_of_lane > 0 ? threads_of_lane : threads) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+  try {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+  } catch (...) {  // a thread that runs must not be destroyed
+    Join();
+    throw;
+  }
 }
 
-WorkPool::~WorkPool() {
+WorkPool::~WorkPool() { Join(); }
+
+void WorkPool::Join() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -21,10 +30,11 @@ WorkPool::~WorkPool() {
 bool WorkPool::Post(std::string_view lane, std::function<void()> work) {
   MutexLock lock(mutex_);
   if (stopping_ || waiting_ >= max_waiting_) return false;
-  std::string name(lane);
-  Lane& into = lanes_[name];
-  if (into.queue.empty()) turns_.push_back(std::move(name));
+  auto found = lanes_.find(lane);
+  if (found == lanes_.end()) found = lanes_.try_emplace(std::string(lane)).first;
+  Lane& into = found->second;
   into.queue.push_back(std::move(work));
+  if (into.queue.size() == 1) turns_.splice(turns_.end(), into.turn);
   ++waiting_;
   changed_.NotifyOne();
   return true;
@@ -32,11 +42,11 @@ bool WorkPool::Post(std::string_view lane, std::function<void()> work) {
 
 WorkPool::Lane* WorkPool::NextLane() {
   for (size_t i = turns_.size(); i > 0; --i) {
-    std::string name = std::move(turns_.front());
-    turns_.pop_front();
-    Lane& lane = lanes_.find(name)->second;
+    Lane& lane = *turns_.front();
     const bool runs = lane.running < threads_of_lane_;
-    if (!runs || lane.queue.size() > 1) turns_.push_back(std::move(name));
+    const bool stays = !runs || lane.queue.size() > 1;
+    std::list<Lane*>& into = stays ? turns_ : lane.turn;
+    into.splice(into.end(), turns_, turns_.begin());
     if (runs) return &lane;
   }
   return nullptr;
@@ -71,7 +81,7 @@ void WorkPool::Run() {
     std::function<void()> work;
     Lane* lane = Take(work);
     if (lane == nullptr) return;
-    work();
+    IfMemoryAllows(work);
     work = nullptr;  // before the lane is free: what it holds may take a while to go
     Leave(lane);
   }

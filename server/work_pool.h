@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <string>
 #include <string_view>
@@ -19,11 +20,13 @@ namespace quantd {
 // Work comes in lanes, which take turns: what waits in one holds up no other. Within a lane it runs in its order.
 class WorkPool {
  public:
-  // A lane runs on at most `threads_of_lane` threads at once; 0 is all of them.
+  // A lane runs on at most `threads_of_lane` threads at once; 0 is all of them. Throws std::system_error where the
+  // system starts no more threads.
   WorkPool(int threads, size_t max_waiting, int threads_of_lane = 0);
   ~WorkPool();  // runs what waits, then joins
 
-  // Any thread. False: the queue is full, `work` will not run.
+  // Any thread. False: the queue is full, `work` will not run; so it is where an allocation fails, which throws. What
+  // `work` throws is lost: it has to end its own request.
   [[nodiscard]] bool Post(std::string_view lane, std::function<void()> work) QD_EXCLUDES(mutex_);
   [[nodiscard]] bool Post(std::function<void()> work) { return Post({}, std::move(work)); }
 
@@ -31,9 +34,11 @@ class WorkPool {
   struct Lane {
     std::deque<std::function<void()>> queue;
     int running = 0;
+    std::list<Lane*> turn{this};  // its place in turns_ while it has none there: taking turns needs no memory
   };
 
   void Run();
+  void Join() QD_EXCLUDES(mutex_);
   // Waits for work that may run; null where the pool ends. Leave when it is done.
   Lane* Take(std::function<void()>& work) QD_EXCLUDES(mutex_);
   void Leave(Lane* lane) QD_EXCLUDES(mutex_);
@@ -45,7 +50,7 @@ class WorkPool {
   Mutex mutex_;
   CondVar changed_;
   std::map<std::string, Lane, std::less<>> lanes_ QD_GUARDED_BY(mutex_);  // that have work, waiting or running
-  std::deque<std::string> turns_ QD_GUARDED_BY(mutex_);                   // lanes with work that waits
+  std::list<Lane*> turns_ QD_GUARDED_BY(mutex_);                          // lanes with work that waits
   size_t waiting_ QD_GUARDED_BY(mutex_) = 0;
   bool stopping_ QD_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;

@@ -1,6 +1,7 @@
 #include "server/cli/cli.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -9,10 +10,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <exception>
-#include <new>
+#include <latch>
 #include <span>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include <absl/strings/match.h>
@@ -21,6 +22,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/allocation_failure.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/strings.h"
@@ -106,21 +108,20 @@ int ParseFailure(const CLI::App& app, const CLI::App* command, const CLI::ParseE
   return UsageError(message, command == nullptr ? "" : command->get_name());
 }
 
-// An exception of a library or of the language: no memory and no thread are the machine's, the rest is ours.
-int ExceptionFailure(const std::exception& e) {
-  const auto* system = dynamic_cast<const std::system_error*>(&e);
-  const bool no_thread = system != nullptr && system->code() == std::errc::resource_unavailable_try_again;
-  if (no_thread) {
-    std::fputs("error: the system starts no more threads for this process (ulimit -u, the cgroup's pids.max)\n",
-               stderr);
-    return kExitResources;
-  }
-  if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
-    std::fputs("error: the system has no memory left for this process\n", stderr);
-    return kExitResources;
-  }
-  std::fprintf(stderr, "error: internal: %s\n", Shown(e.what()).c_str());
-  return kExitInternal;
+// What left a command as an exception: no memory and no thread are the machine's, the rest is ours.
+int ExceptionFailure(const absl::Status& status) {
+  const bool ours = absl::IsInternal(status);
+  bool said = false;
+  IfMemoryAllows([&] {
+    if (ours) {
+      std::fprintf(stderr, "error: internal: %s\n", Shown(ToStd(status.message())).c_str());
+    } else {
+      quantd::PrintError(status);
+    }
+    said = true;
+  });
+  if (!said) std::fputs("error: RESOURCE_EXHAUSTED OUT_OF_MEMORY\n", stderr);
+  return ours ? kExitInternal : kExitResources;
 }
 
 }  // namespace
@@ -162,6 +163,29 @@ absl::Status CheckDescriptors(int count) {
                     "NO_DESCRIPTORS");
 }
 
+// Its timers, its executors and, by the cores, what polls and what runs callbacks.
+int ThreadsOfGrpc() {
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return 8 + std::clamp(cores / 2, 2, 16) + std::clamp(cores, 2, 32);
+}
+
+absl::Status CheckThreads(int count) {
+  std::vector<std::thread> started;
+  started.reserve(static_cast<size_t>(count));
+  std::latch all(1);
+  try {
+    while (static_cast<int>(started.size()) < count) started.emplace_back([&all] { all.wait(); });
+  } catch (const std::system_error&) {  // counted below
+  }
+  all.count_down();
+  for (std::thread& thread : started) thread.join();
+  if (static_cast<int>(started.size()) == count) return absl::OkStatus();
+  return WithReason(absl::ResourceExhaustedError(
+                        absl::StrCat("this process can start ", started.size(), " more threads and needs at least ",
+                                     count, " (ulimit -u, the cgroup's pids.max, ulimit -v for their stacks)")),
+                    "NO_THREADS");
+}
+
 void PrintError(const absl::Status& status) {
   PrintError(status.code(), ReasonOf(status), std::string(status.message()));
 }
@@ -190,11 +214,8 @@ void WriteOut(std::string_view text) {
   _exit(kExitRuntime);
 }
 
-int Main(int argc, char** argv) {
-  OpenStandardDescriptors();
-  // Whoever started this may ignore it. A closed pipe ends a client command, and with it what the daemon does for it.
-  std::signal(SIGPIPE, SIG_DFL);
-  TakeLibraryLogs();
+namespace {
+int RunCommand(int argc, char** argv) {
   CLI::App app{"quantd serves quantized language models over gRPC.", "quantd"};
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
@@ -224,8 +245,10 @@ int Main(int argc, char** argv) {
   for (const char* client : {"chat", "generate", "models"}) {
     constexpr int kNeededDescriptors = 12;  // gRPC's pollers and one connection
     if (word != client) continue;
-    if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) {
-      PrintError(status);
+    absl::Status status = CheckDescriptors(kNeededDescriptors);
+    if (status.ok()) status = CheckThreads(1 + ThreadsOfGrpc());  // and one that waits for Ctrl-C
+    if (!status.ok()) {
+      quantd::PrintError(status);
       return ExitCodeOf(status);
     }
   }
@@ -242,8 +265,6 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     exit_code = ParseFailure(app, command, e);
-  } catch (const std::exception& e) {
-    exit_code = ExceptionFailure(e);
   }
   if (command != nullptr && exit_code == kExitUsage) {
     for (const std::string& entry : EnvironmentOf(*command)) {
@@ -255,6 +276,26 @@ int Main(int argc, char** argv) {
     return exit_code == kExitOk ? kExitRuntime : exit_code;
   }
   return exit_code;
+}
+
+// Each arena of glibc's allocator counts 64 MiB against `ulimit -v`, used or not: by the cores, more than all stacks.
+void BoundArenas() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) mallopt(M_ARENA_MAX, 2);
+}
+}  // namespace
+
+int Main(int argc, char** argv) {
+  OpenStandardDescriptors();
+  BoundArenas();
+  // Whoever started this may ignore it. A closed pipe ends a client command, and with it what the daemon does for it.
+  std::signal(SIGPIPE, SIG_DFL);
+  try {
+    TakeLibraryLogs();
+    return RunCommand(argc, argv);
+  } catch (...) {
+    return ExceptionFailure(StatusOfCaughtException());
+  }
 }
 
 }  // namespace quantd

@@ -44,6 +44,10 @@ void PrintUsageError(const absl::Status& status);                         // "er
 void PrintError(const grpc::Status& status, const std::string& address);  // of the daemon that was asked
 // ResourceExhausted: this process cannot open `count` more files, without which gRPC ends it.
 absl::Status CheckDescriptors(int count);
+// ResourceExhausted: this process cannot start `count` more threads. gRPC does not say that it could not start one of
+// its own (1.51): without them it answers nobody, and its end waits for them for ever.
+absl::Status CheckThreads(int count);
+int ThreadsOfGrpc();  // at most, at its start
 // Writes to standard output at once. Ends the process where that fails: what nobody reads need not be computed, and the
 // daemon cancels the request of a client that is gone.
 void WriteOut(std::string_view text);

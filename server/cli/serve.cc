@@ -17,6 +17,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/allocation_failure.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -26,6 +27,7 @@
 #include "server/daemon.h"
 #include "server/library_logs.h"
 #include "server/version.h"
+#include "server/work_pool.h"
 
 namespace quantd {
 namespace {
@@ -141,17 +143,21 @@ class Hangup {
 };
 
 // Requests in flight may finish until the timeout. A signal meanwhile ends them at once.
-void DrainUntilSignal(Daemon& daemon, Duration timeout, const sigset_t& signals, const Hangup& hangup) {
+// `helper` has been started before: at the end the system may start no more threads.
+void DrainUntilSignal(Daemon& daemon, WorkPool& helper, Duration timeout, const sigset_t& signals,
+                      const Hangup& hangup) {
   LogInfo(absl::StrCat("draining for at most ", ToSeconds(timeout), " s; a second signal stops at once"));
   std::atomic<bool> drained{false};
-  std::thread draining([&] {
-    daemon.Drain(timeout);
+  const auto drain = [&] {
+    IfMemoryAllows([&] { daemon.Drain(timeout); });  // else it ends at once
     drained = true;
-  });
+  };
+  bool posted = false;
+  IfMemoryAllows([&] { posted = helper.Post(drain); });
+  if (!posted) drain();
   while (!drained) {
     if (hangup.Ends(WaitForSignal(signals, std::chrono::milliseconds(10)))) daemon.StopNow();
   }
-  draining.join();
   LogInfo("stopped");
 }
 
@@ -210,44 +216,59 @@ int LoadFailure(const absl::Status& first, const std::vector<ModelInfo>& models)
 // A daemon with what gRPC opens at its start and one client.
 constexpr int kNeededDescriptors = 40;
 
+// All that it ever starts; gRPC may start more of its own, and goes on without those.
+int NeededThreads(const ServerOptions& options) {
+  constexpr int kOwn = 13;  // worker, loader, edge, text pool (2), plans, heap, helpers (2), metrics (4)
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int asked = options.registry.backend_options.threads;
+  return kOwn + options.codec_threads + (asked > 0 ? asked : cores) + ThreadsOfGrpc();
+}
+
 int Run(const ServerOptions& options) {
   SetLogLevel(options.log_level);
   RaiseDescriptorLimit();
   if (absl::Status status = CheckDescriptors(kNeededDescriptors); !status.ok()) return StartFailure(status);
+  if (absl::Status status = CheckThreads(NeededThreads(options)); !status.ok()) {
+    return StartFailure(status);
+  }
   std::signal(SIGPIPE, SIG_IGN);  // a client that goes away is an error of its stream, not of the process
   const sigset_t signals = BlockSignals();
   const Hangup hangup;
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(options);
-  if (!started.ok()) return StartFailure(started.status());
+  if (!started.ok()) {
+    const int code = StartFailure(started.status());
+    if (code == kExitResources) _exit(code);  // threads of what could be started may still run
+    return code;
+  }
   WarnOfGrpcErrors();
   Daemon& daemon = **started;
   LogStart(daemon, options);
 
   absl::Status loaded;
   std::atomic<bool> settled{false};
-  std::thread loading([&] {
-    loaded = daemon.WaitUntilReady();
+  WorkPool helper(/*threads=*/2, /*max_waiting=*/2);  // one may wait for the load while the other drains
+  [[maybe_unused]] const bool posted = helper.Post([&] {
+    loaded = CatchAllocationFailure([&] { return daemon.WaitUntilReady(); });
     settled = true;
   });
   Progress progress;
   bool stop = false;
   while (!settled && !stop) {
     stop = hangup.Ends(WaitForSignal(signals, std::chrono::milliseconds(20)));
-    if (!stop) progress.Show(daemon.registry().List());
+    if (!stop) IfMemoryAllows([&] { progress.Show(daemon.registry().List()); });
   }
   progress.End();
   if (stop && !settled) {
     // A load has no point at which it must stop: what other models serve may finish, then the process just ends.
     LogInfo("stopping while a model loads");
-    DrainUntilSignal(daemon, options.drain_timeout, signals, hangup);
+    DrainUntilSignal(daemon, helper, options.drain_timeout, signals, hangup);
     _exit(kExitOk);
   }
-  loading.join();
   if (!loaded.ok()) return LoadFailure(loaded, daemon.registry().List());
   LogInfo("ready");
   while (!stop) stop = hangup.Ends(WaitForSignal(signals, std::chrono::hours(1)));
-  DrainUntilSignal(daemon, options.drain_timeout, signals, hangup);
+  DrainUntilSignal(daemon, helper, options.drain_timeout, signals, hangup);
   return kExitOk;
 }
 

@@ -15,11 +15,11 @@
 #include <cstring>
 #include <queue>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
-
+#include "base/allocation_failure.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
@@ -127,7 +127,7 @@ class EpollEdge final : public Edge {
     uint32_t client_events = 0, server_events = 0;  // that epoll waits for
     TimePoint resume_at;                            // that resumes_ knows
   };
-  using Places = absl::flat_hash_map<uint64_t, Place>;
+  using Places = std::unordered_map<uint64_t, Place>;  // whole after an allocation that fails
 
   void Watch(int operation, int fd, uint32_t events, uint64_t tag) {
     epoll_event event{};
@@ -143,13 +143,27 @@ class EpollEdge final : public Edge {
       const int n = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), Timeout(next_tick));
       const TimePoint now = Now();
       if (TakeOrders(now)) return;
-      for (int i = 0; i < n; ++i) OnEvent(events[static_cast<size_t>(i)], now);
+      for (int i = 0; i < n; ++i) {
+        const epoll_event& event = events[static_cast<size_t>(i)];
+        For(event.data.u64 / 2, now, [&] { OnEvent(event, now); });
+      }
       ResumeWaiting(now);
       if (now >= next_tick) {
-        Tick(now);
+        IfMemoryAllows([&] { Tick(now); });
         next_tick = now + (stopping_ ? kStoppingTick : kTick);
       }
     }
+  }
+
+  // Work of one connection: where an allocation of it fails, that one is closed.
+  template <typename Work>
+  void For(uint64_t id, TimePoint now, const Work& work) {
+    bool done = false;
+    IfMemoryAllows([&] {
+      work();
+      done = true;
+    });
+    if (!done && places_.contains(id)) Close(id, now);
   }
 
   int Timeout(TimePoint next_tick) const {
@@ -262,8 +276,10 @@ class EpollEdge final : public Edge {
       resumes_.pop();
       const auto it = places_.find(id);
       if (it == places_.end() || it->second.connection->resume_at() != when) continue;
-      it->second.connection->Resume(now);
-      Settle(id, now);
+      For(id, now, [&] {
+        it->second.connection->Resume(now);
+        Settle(id, now);
+      });
     }
   }
 
@@ -280,10 +296,12 @@ class EpollEdge final : public Edge {
     for (uint64_t id : ids) {
       const auto it = places_.find(id);
       if (it == places_.end()) continue;  // another one needed its place
-      Connection& c = *it->second.connection;
-      c.Tick(now, quiet);
-      if (stopping_ && c.stalled_since(now - quiet)) c.CutOff(Cut::kStalled, now);
-      Settle(id, now);
+      For(id, now, [&] {
+        Connection& c = *it->second.connection;
+        c.Tick(now, quiet);
+        if (stopping_ && c.stalled_since(now - quiet)) c.CutOff(Cut::kStalled, now);
+        Settle(id, now);
+      });
     }
   }
   Duration Quiet() {
@@ -311,7 +329,12 @@ class EpollEdge final : public Edge {
       if (other) PauseAccepting(now);
       return errno == ECONNABORTED || errno == EINTR;
     }
-    Admit(fd, now);
+    bool taken = false;
+    IfMemoryAllows([&] {
+      Admit(fd, now);
+      taken = true;
+    });
+    if (!taken) close(fd);
     return true;
   }
 
@@ -356,11 +379,24 @@ class EpollEdge final : public Edge {
     }
     if (!origin.probe) ++stats_.accepted;
     const uint64_t id = next_id_++;
-    Place& place = places_[id];
-    place.connection = std::make_unique<Connection>(fd, origin, limits_, peers_.Enter(origin.key, now), stats_, now);
+    Place& place = NewPlace(id, fd, origin, now);
     stats_.connections = static_cast<int64_t>(places_.size());
     Watch(EPOLL_CTL_ADD, fd, 0, ClientTag(id));
     UpdateInterest(id, place);
+  }
+
+  // All of it or nothing, where an allocation fails.
+  Place& NewPlace(uint64_t id, int fd, const Connection::Origin& origin, TimePoint now) {
+    Peer& peer = peers_.Enter(origin.key, now);
+    try {
+      Place& place = places_[id];
+      place.connection = std::make_unique<Connection>(fd, origin, limits_, peer, stats_, now);
+      return place;
+    } catch (...) {
+      places_.erase(id);
+      peers_.Leave(origin.key, now);
+      throw;
+    }
   }
 
   bool IsProbe(int fd, const Connection::Origin& origin) {

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "base/allocation_failure.h"
+
 namespace quantd {
 
 bool TrimPolicy::ShouldTrim(const HeapState& heap, TimePoint now) const {
@@ -32,7 +34,12 @@ HeapTrimmer::~HeapTrimmer() {
 }
 
 void HeapTrimmer::Run() {
-  const auto look = [this] { return HeapState{static_cast<int64_t>(mallinfo2().fordblks), resident_bytes_()}; };
+  // Where there is no memory to look with, as it was.
+  HeapState seen;
+  const auto look = [this, &seen] {
+    IfMemoryAllows([&] { seen = {static_cast<int64_t>(mallinfo2().fordblks), resident_bytes_()}; });
+    return seen;
+  };
   TrimPolicy policy;
   MutexLock lock(mutex_);
   while (!stopping_) {

@@ -13,9 +13,8 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "base/clock.h"
 #include "server/edge/http2_frame.h"
@@ -178,7 +177,7 @@ class Http2Guard {
 
   const EdgeLimits& limits_;
   PeerBudget& peer_;
-  absl::flat_hash_map<uint32_t, Stream> streams_;
+  std::unordered_map<uint32_t, Stream> streams_;  // whole after an allocation that fails
   bool preface_seen_ = false, greeted_ = false;
   uint32_t last_stream_ = 0;
   uint32_t refused_stream_ = 0;  // the first; 0 = none

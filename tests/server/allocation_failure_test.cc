@@ -1,6 +1,7 @@
 // An allocation that fails ends the request that asked for it, wherever it fails between the gate and the engine.
 #include "base/allocation_failure.h"
 
+#include <atomic>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -28,27 +29,25 @@ class AllocationFailureTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(registry_.Load("tiny", {}, {}).ok()); }
 
-  // Fails the n-th allocation of a request until the engine has it. False where there are fewer.
-  bool Fail(const v1::GenerateRequest& request, int64_t n) {
-    SCOPED_TRACE(n);
+  // Fails the n-th allocation of a request, and those after it, until the engine has it. False where there are fewer.
+  bool Fail(const v1::GenerateRequest& request, int64_t n, int64_t in_a_row) {
+    SCOPED_TRACE(::testing::Message() << "allocation " << n << " and " << in_a_row - 1 << " more");
     RecordingWriter writer;
     const int submitted = registry_.handle->submitted.count();
     const auto over = [&] { return writer.closed.count() > 0 || registry_.handle->submitted.count() > submitted; };
     bool failed;
+    absl::Status made;
     {
-      FailAllocation failure(n);
-      const absl::Status made = CatchAllocationFailure([&] {
+      FailAllocation failure(n, in_a_row);
+      made = CatchAllocationFailure([&] {
         std::make_shared<GenerateCall>(deps_, writer, request.options(), Now(), std::nullopt)->Start(request);
         return absl::OkStatus();
       });
-      if (!made.ok()) {
-        ExpectNoMemory(made);
-      } else {
-        while (!over()) {
-        }
+      while (made.ok() && !over()) {
       }
       failed = failure.failed();
     }
+    if (!made.ok()) ExpectNoMemory(made);
     if (writer.closed.count() > 0) ExpectNoMemory(writer.status);
     if (registry_.handle->submitted.count() > submitted) registry_.handle->Next().sink->OnDone({}, {}, {});
     EXPECT_TRUE(active_.Add("id").ok()) << "its id is free";
@@ -71,9 +70,11 @@ TEST_F(AllocationFailureTest, EndsARequestOfTextAlone) {
   request.set_model("tiny");
   request.set_text("hello, world of many words");
   request.mutable_stopping()->add_stop("a stop text that is longer than a short string");
-  int64_t n = 1;
-  while (Fail(request, n)) ++n;
-  EXPECT_GT(n, 20);
+  for (const int64_t in_a_row : {int64_t{1}, int64_t{4}, FailAllocation::kAllThatFollow}) {
+    int64_t n = 1;
+    while (Fail(request, n, in_a_row)) ++n;
+    EXPECT_GT(n, 20);
+  }
 }
 
 TEST_F(AllocationFailureTest, EndsARequestOfAChatAlone) {
@@ -82,9 +83,11 @@ TEST_F(AllocationFailureTest, EndsARequestOfAChatAlone) {
   v1::ChatMessage& message = *request.mutable_chat()->add_messages();
   message.set_role("user");
   message.set_content("hello, world of many words");
-  int64_t n = 1;
-  while (Fail(request, n)) n += 3;
-  EXPECT_GT(n, 50);
+  for (const int64_t in_a_row : {int64_t{1}, FailAllocation::kAllThatFollow}) {
+    int64_t n = 1;
+    while (Fail(request, n, in_a_row)) n += 3;
+    EXPECT_GT(n, 50);
+  }
 }
 
 // Tokenize and the codec pool: what failed once gives the same tokens as ever the next time.
@@ -117,7 +120,7 @@ TEST(CodecAllocationFailureTest, LeavesTheCodecWhole) {
       absl::Status status;
       bool failed;
       {
-        FailAllocation failure(n);
+        FailAllocation failure(n, i % 2 == 0 ? 1 : FailAllocation::kAllThatFollow);
         status = CatchAllocationFailure([&] { return encode(as_chat).status(); });
         failed = failure.failed();
       }
@@ -126,6 +129,31 @@ TEST(CodecAllocationFailureTest, LeavesTheCodecWhole) {
       ASSERT_EQ(encode(as_chat)->ids, ids);
     }
   }
+}
+
+TEST(WorkPoolAllocationFailureTest, RunsWhatItTookAndTakesMore) {
+  int64_t n = 1;
+  for (bool failed = true; failed; ++n) {
+    SCOPED_TRACE(n);
+    std::atomic<int> ran{0};
+    int taken = 0;
+    {
+      WorkPool pool(/*threads=*/2, /*max_waiting=*/64, /*threads_of_lane=*/1);
+      const auto post = [&](std::string_view lane) {
+        IfMemoryAllows([&] { taken += pool.Post(lane, [&ran] { ++ran; }) ? 1 : 0; });
+      };
+      {
+        FailAllocation failure(n);
+        for (const char* lane : {"a lane of a name that is no short string", "b", "b", "a lane"}) post(lane);
+        failed = failure.failed();
+      }
+      const int before = taken;
+      for (const char* lane : {"a lane of a name that is no short string", "b", "c"}) post(lane);
+      EXPECT_EQ(taken, before + 3);
+    }
+    EXPECT_EQ(ran, taken);
+  }
+  EXPECT_GT(n, 4);
 }
 
 }  // namespace

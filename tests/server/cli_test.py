@@ -14,11 +14,13 @@ import resource
 import select
 import signal
 import socket
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import unittest
 import urllib.request
@@ -259,7 +261,81 @@ class ExitCodes(WithFolder):
                    "Too many open files")
         self.check(limited(resource.RLIMIT_AS, 96 << 20, "serve", SMALL, "--kv-cache-bytes", "1GiB", *free), 5)
 
-    def test_70_and_130_are_documented(self):
+    def serve_until_ready(self, binary, model, **more) -> tuple[int, str]:
+        """`quantd serve`, stopped once it is ready: its exit code and its log."""
+        args = [binary, "serve", model, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--kv-cache-bytes", "256KiB"]
+        log = ""
+        with subprocess.Popen(list(map(str, args)), stderr=subprocess.PIPE, text=True, **more) as process:
+            watchdog = threading.Timer(LIMIT_S, process.kill)
+            watchdog.start()
+            for line in process.stderr:
+                log += line
+                if line.endswith(" INFO ready\n"):
+                    process.terminate()
+            code = process.wait()
+            watchdog.cancel()
+        return code, log
+
+    def test_5_threads(self):
+        """However many the system grants (`ulimit -u`): the command says that it needs more and ends, or it works."""
+        # Root heeds no such limit, and it counts all that a user runs: as root, a user is taken that runs nothing else.
+        root = os.getuid() == 0
+        user = 50_000 + os.getpid() % 10_000
+        binary, model = shutil.copy(QUANTD, self.folder), shutil.copy(SMALL, self.folder)
+        self.folder.chmod(0o755)
+
+        def limited(count: int):
+            def become() -> None:
+                resource.setrlimit(resource.RLIMIT_NPROC, (count, count))
+                if root:
+                    os.setgroups([])
+                    os.setgid(user)
+                    os.setuid(user)
+            return become
+        for count in range(1, 200) if root else [1]:
+            code, log = self.serve_until_ready(binary, model, preexec_fn=limited(count))
+            if code == 0:
+                break
+            self.assertEqual(code, 5, f"{count} threads: {log}")
+            self.assertIn("error: RESOURCE_EXHAUSTED NO_THREADS: ", log)
+        else:
+            self.assertFalse(root, "no number of threads is enough")
+        self.serve_with_few_threads(binary, model, limited(count) if root else None)
+        for args in [["models"], ["generate", "hi"], ["chat", "hi"]]:
+            with address_of_nobody() as address:
+                result = subprocess.run([binary, *args, "--address", address], capture_output=True, text=True, timeout=LIMIT_S,
+                                        check=False, stdin=subprocess.DEVNULL, preexec_fn=limited(1))
+                self.check(result, 5, "NO_THREADS", "ulimit -u")
+
+    def serve_with_few_threads(self, binary, model, become) -> None:
+        """With the fewest that it starts with, it serves beside each other and ends."""
+        args = [binary, "serve", model, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--kv-cache-bytes", "256KiB"]
+        with open(self.folder / "log", "w") as log, subprocess.Popen(list(map(str, args)), stderr=log, preexec_fn=become) as process:
+            try:
+                self.assert_serves_and_ends(process, (self.folder / "log").read_text)
+            finally:
+                process.kill()
+
+    def assert_serves_and_ends(self, process: subprocess.Popen, said) -> None:
+        polling.wait_until(lambda: " INFO ready\n" in said() or process.poll() is not None, "it is ready", LIMIT_S)
+        address = re.search(r"gRPC on (\S+),", said())[1]
+        clients = [subprocess.Popen([QUANTD, "generate", "hello", "--address", address, "--max-tokens", "8"], stdout=subprocess.DEVNULL)
+                   for _ in range(6)]
+        self.assertEqual([client.wait(LIMIT_S) for client in clients], [0] * 6, said())
+        process.terminate()
+        self.assertEqual(process.wait(LIMIT_S), 0, said())
+
+    def test_5_address_space(self):
+        """However little of it there is (`ulimit -v`): never an abort, never a hang."""
+        found = set()
+        for mib in range(144, 900, 36):
+            limit = mib << 20
+            code, log = self.serve_until_ready(QUANTD, SMALL, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))  # pylint: disable=cell-var-from-loop
+            self.assertIn(code, (0, 5), f"{mib} MiB: {log}")
+            found.add(code)
+        self.assertEqual(found, {0, 5})
+
+    def test_130_is_documented_and_70_is_of_exit_codes_test(self):
         table = (pathlib.Path(__file__).parents[2] / "docs" / "operations.md").read_text()
         for code in [0, 1, 2, 3, 4, 5, 6, 70, 130]:
             self.assertIn(f"\n| {code} |", table)

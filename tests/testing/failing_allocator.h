@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <stdexcept>
 
 namespace quantd::testing {
 
@@ -14,6 +15,8 @@ namespace quantd::testing {
 inline std::atomic<int64_t> allocations_seen{0};
 inline std::atomic<int64_t> first_to_fail{std::numeric_limits<int64_t>::max()};
 inline std::atomic<int64_t> last_to_fail{std::numeric_limits<int64_t>::max()};
+
+inline std::atomic<bool> fails_as_bug{false};
 
 inline bool AllocationFails() {
   const int64_t n = allocations_seen.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -24,7 +27,9 @@ inline bool AllocationFails() {
 class FailAllocation {
  public:
   static constexpr int64_t kAllThatFollow = int64_t{1} << 40;
-  explicit FailAllocation(int64_t n, int64_t in_a_row = 1) : n_(n) {
+  enum class As { kNoMemory, kBug };  // what is thrown: std::bad_alloc, or what nobody has reckoned with
+  explicit FailAllocation(int64_t n, int64_t in_a_row = 1, As as = As::kNoMemory) : n_(n) {
+    fails_as_bug = as == As::kBug;
     allocations_seen = 0;
     last_to_fail = n + in_a_row - 1;
     first_to_fail = n;
@@ -45,6 +50,7 @@ class FailAllocation {
 }
 [[gnu::noinline]] void* operator new(std::size_t size) {
   if (void* p = operator new(size, std::nothrow)) return p;
+  if (quantd::testing::fails_as_bug) throw std::domain_error("planted");
   throw std::bad_alloc();
 }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
