@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import python_client
 
-MODULES = ["requests_test", "truth_test", "models_test", "templates_test", "exhaustion_test", "attacks_test"]
+MODULES = ["requests_test", "truth_test", "models_test", "templates_test", "exhaustion_test", "memory_test", "attacks_test"]
 
 
 def main() -> None:
