@@ -26,7 +26,7 @@
 #include "base/strings.h"
 #include "server/edge/connect_probe.h"
 #include "server/edge/connection.h"
-#include "server/edge/farewells.h"
+#include "server/edge/lingering_sockets.h"
 #include "server/edge/listen_sockets.h"
 #include "server/edge/peer_table.h"
 #include "server/edge/replacement.h"
@@ -167,7 +167,7 @@ class EpollEdge final : public Edge {
   }
 
   int Timeout(TimePoint next_tick) const {
-    if (places_.empty() && farewells_.empty() && !listen_again_.has_value() && !stopping_) return -1;
+    if (places_.empty() && lingering_.empty() && !listen_again_.has_value() && !stopping_) return -1;
     TimePoint first = next_tick;
     if (!resumes_.empty()) first = std::min(first, resumes_.top().first);
     return static_cast<int>(std::max<int64_t>(std::chrono::ceil<std::chrono::milliseconds>(first - Now()).count(), 0));
@@ -288,7 +288,7 @@ class EpollEdge final : public Edge {
       listen_again_.reset();
       for (int fd : sockets_.fds()) Watch(EPOLL_CTL_MOD, fd, EPOLLIN, kListener);
     }
-    farewells_.CloseDue(now);
+    lingering_.CloseDue(now);
     const Duration quiet = std::min<Duration>(stopping_ ? Quiet() : Connection::kPatience, Connection::kPatience);
     std::vector<uint64_t> ids;
     ids.reserve(places_.size());
@@ -321,7 +321,7 @@ class EpollEdge final : public Edge {
   bool AcceptOne(int listener, TimePoint now) {
     int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && IsOutOfDescriptors(errno)) {
-      if (!farewells_.CloseAll() && !Replace(nullptr, 0, kUnknown, now)) return Shed(listener, now);
+      if (!lingering_.CloseAll() && !Replace(nullptr, 0, kUnknown, now)) return Shed(listener, now);
       fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     }
     if (fd < 0) {
@@ -411,7 +411,7 @@ class EpollEdge final : public Edge {
     Note(absl::StrCat("refused a connection of ", DescribePeer(origin.address), ": ", ToAbsl(Name(why))), now);
     const std::string answer = EmptySettingsFrame() + GoAwayFrame(0, kEnhanceYourCalm, "too many connections");
     [[maybe_unused]] const ssize_t sent = send(fd, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    farewells_.Add(fd, now);
+    lingering_.Add(fd, now);
   }
 
   // Closes the connection that is least missed (Replacement), of `key` or of all but `except`. `connections` are those
@@ -427,7 +427,7 @@ class EpollEdge final : public Edge {
     }
     Connection& c = *places_.find(found)->second.connection;
     c.CutOff(Cut::kReplaced, now);  // no line of the log: the metric tells
-    farewells_.Add(c.TakeClient(), now);
+    lingering_.Add(c.TakeClient(), now);
     Close(found, now);
     return true;
   }
@@ -529,7 +529,7 @@ class EpollEdge final : public Edge {
   using Resume = std::pair<TimePoint, uint64_t>;
   std::priority_queue<Resume, std::vector<Resume>, std::greater<>> resumes_;
   std::vector<uint8_t> scratch_;
-  Farewells farewells_;
+  LingeringSockets lingering_;
   uint64_t next_id_ = kFirstConnection;
   bool stopping_ = false;
   std::optional<TimePoint> listen_again_;

@@ -1,4 +1,4 @@
-#include "server/edge/farewells.h"
+#include "server/edge/lingering_sockets.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -7,23 +7,23 @@
 
 namespace quantd {
 
-void Farewells::Add(int fd, TimePoint now) {
+void LingeringSockets::Add(int fd, TimePoint now) {
   shutdown(fd, SHUT_WR);
   if (leaving_.size() >= kMost) CloseOldest();
   leaving_.push_back({fd, now + kWait});
 }
 
-void Farewells::CloseDue(TimePoint now) {
+void LingeringSockets::CloseDue(TimePoint now) {
   while (!leaving_.empty() && leaving_.front().due <= now) CloseOldest();
 }
 
-bool Farewells::CloseAll() {
+bool LingeringSockets::CloseAll() {
   if (leaving_.empty()) return false;
   while (!leaving_.empty()) CloseOldest();
   return true;
 }
 
-void Farewells::CloseOldest() {
+void LingeringSockets::CloseOldest() {
   constexpr int kMostReads = 8;  // whoever goes on sending does not listen
   std::array<char, 16 * 1024> ignored;
   const int fd = leaving_.front().fd;

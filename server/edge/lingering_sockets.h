@@ -9,17 +9,17 @@
 
 namespace quantd {
 
-class Farewells {
+class LingeringSockets {
  public:
   static constexpr size_t kMost = 16;  // the oldest makes room
   static constexpr Duration kWait = std::chrono::milliseconds(500);
 
-  ~Farewells() { CloseAll(); }
+  ~LingeringSockets() { CloseAll(); }
 
   // Takes the socket over; nothing more is sent.
   void Add(int fd, TimePoint now);
   void CloseDue(TimePoint now);
-  // False where there was none.
+  // False if there was none.
   bool CloseAll();
   bool empty() const { return leaving_.empty(); }
 
