@@ -16,7 +16,8 @@ std::vector<std::string> ArchitectureNames(const Json& config) {
 }
 
 absl::StatusOr<std::string> ReadArchitecture(std::string_view config_json) {
-  QD_ASSIGN_OR_RETURN(const Json config, ParseJson(config_json, "config.json"));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseJson(config_json, "config.json"));
+  const Json& config = *document;
   const std::vector<std::string> names = ArchitectureNames(config);
   if (!names.empty() && !names.front().empty()) return names.front();
   if (names.empty()) {

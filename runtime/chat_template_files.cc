@@ -115,9 +115,10 @@ absl::Status AddJsonFile(const std::string& folder, ChatTemplateSources& templat
   const absl::StatusOr<std::string> text = ReadText(folder, kFile, kMaxJsonBytes);
   if (absl::IsResourceExhausted(text.status())) return text.status();
   if (text.ok() && text->empty()) return absl::OkStatus();
-  const absl::StatusOr<Json> json = text.ok() ? ParseJson(*text, kFile) : absl::StatusOr<Json>(text.status());
+  const absl::StatusOr<JsonDocument> json =
+      text.ok() ? ParseJson(*text, kFile) : absl::StatusOr<JsonDocument>(text.status());
   if (json.ok()) {
-    AddMember(*json, kFile, templates);
+    AddMember(**json, kFile, templates);
   } else {
     Add(std::string(kDefault), json.status(), kFile, templates);
   }

@@ -40,9 +40,9 @@ std::vector<Unnamed> FindUnnamed(const ChatTemplate& chat_template, const ChatTe
       unnamed.push_back({where + "reasoning_content", i, "reasoning_content"});
     }
     if (message.extra_json.empty()) continue;
-    const absl::StatusOr<Json> extra = ParseJson(message.extra_json, "extra_json");
-    if (!extra.ok() || !extra->is_object()) continue;  // Render says what is wrong
-    for (const auto& [key, value] : extra->items()) {
+    const absl::StatusOr<JsonDocument> extra = ParseJson(message.extra_json, "extra_json");
+    if (!extra.ok() || !(*extra)->is_object()) continue;  // Render says what is wrong
+    for (const auto& [key, value] : (*extra)->items()) {
       if (!value.is_null() && !chat_template.NamesKey(key)) {
         unnamed.push_back({absl::StrCat(where, "extra_json.", Printable(key, 60)), i, key});
       }
@@ -57,9 +57,9 @@ void Remove(const Unnamed& what, ChatTemplateInput& input) {
     message.tool_calls.clear();
   } else if (what.key == "reasoning_content") {
     message.reasoning_content.reset();
-  } else if (absl::StatusOr<Json> extra = ParseJson(message.extra_json, "extra_json"); extra.ok()) {
-    extra->erase(what.key);
-    message.extra_json = extra->dump();
+  } else if (absl::StatusOr<JsonDocument> extra = ParseJson(message.extra_json, "extra_json"); extra.ok()) {
+    (*extra)->erase(what.key);
+    message.extra_json = (*extra)->dump();
   }
 }
 
@@ -68,9 +68,9 @@ absl::Status CheckVariables(const ChatTemplate& chat_template, const ChatTemplat
     return Invalid("tools", "the chat template of the model does not use tools");
   }
   if (input.template_args_json.empty()) return absl::OkStatus();
-  const absl::StatusOr<Json> args = ParseJson(input.template_args_json, "template_args");
-  if (!args.ok() || !args->is_object()) return absl::OkStatus();  // Render says what is wrong
-  for (const auto& [name, value] : args->items()) {
+  const absl::StatusOr<JsonDocument> args = ParseJson(input.template_args_json, "template_args");
+  if (!args.ok() || !(*args)->is_object()) return absl::OkStatus();  // Render says what is wrong
+  for (const auto& [name, value] : (*args)->items()) {
     if (chat_template.ReadsVariable(name) || name == "messages" || name == "add_generation_prompt") continue;
     return Invalid("template_args." + Printable(name, 60),
                    absl::StrCat("the chat template of the model reads no such variable; it reads ",

@@ -127,7 +127,8 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   QD_ASSIGN_OR_RETURN(const std::string text, ReadFileIfPresent(name, kMaxTokenizerConfigBytes));
   bool has_added_tokens = false;
   if (!text.empty()) {
-    QD_ASSIGN_OR_RETURN(const Json config, ParseJson(text, name));
+    QD_ASSIGN_OR_RETURN(const JsonDocument config_document, ParseJson(text, name));
+    const Json& config = *config_document;
     QD_RETURN_IF_ERROR(AddSpecialTokens(config, name, checkpoint.special_tokens));
     QD_RETURN_IF_ERROR(ReadChatTemplates(folder, &config, checkpoint.chat_templates));
     has_added_tokens = FindMember(config, "added_tokens_decoder") != nullptr;
@@ -138,7 +139,8 @@ absl::Status ReadTokenizer(const std::string& folder, Checkpoint& checkpoint) {
   const std::string map_name = folder + "/special_tokens_map.json";
   QD_ASSIGN_OR_RETURN(const std::string map_text, ReadFileIfPresent(map_name, kMaxConfigBytes));
   if (!map_text.empty() && !has_added_tokens) {
-    QD_ASSIGN_OR_RETURN(const Json map, ParseJson(map_text, map_name));
+    QD_ASSIGN_OR_RETURN(const JsonDocument map_document, ParseJson(map_text, map_name));
+    const Json& map = *map_document;
     QD_RETURN_IF_ERROR(AddSpecialTokens(map, map_name, checkpoint.special_tokens));
   }
 
@@ -198,7 +200,8 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& folder, WeightFiles fil
   QD_RETURN_IF_ERROR(RefusePipeline(folder));
   if (absl::IsNotFound(config_text.status())) return NoConfig(folder);
   QD_RETURN_IF_ERROR(config_text.status());
-  QD_ASSIGN_OR_RETURN(const Json config, ParseJson(*config_text, config_path));
+  QD_ASSIGN_OR_RETURN(const JsonDocument config_document, ParseJson(*config_text, config_path));
+  const Json& config = *config_document;
   if (!config.is_object()) return absl::DataLossError(absl::StrCat(config_path, ": is no object"));
   QD_RETURN_IF_ERROR(RefuseQuantized(folder, config));
   checkpoint.config_json = *std::move(config_text);

@@ -210,7 +210,8 @@ std::optional<int64_t> LeastTokens(JsonMembers& members, const char* key) {
 
 absl::StatusOr<GenerationDefaults> Read(std::string_view text, const std::string& file, int64_t vocab_size) {
   GenerationDefaults defaults;
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, file, kLimits));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseJson(text, file, kLimits));
+  const Json& json = *document;
   if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(file, ": is no object"));
   JsonMembers members(json, file);
   ReadSampling(json, members, defaults);

@@ -94,6 +94,13 @@ absl::Status CheckKeys(const GgufMetadata& metadata, int64_t head_dim, std::vect
 // llama.cpp scales the cosines of yarn by attn_factor times this (llama-context.cpp).
 double YarnMscale(double factor) { return factor <= 1 ? 1.0 : 1.0 + 0.1 * std::log(factor); }
 
+Json& WriteScaling(const char* kind, double factor, Json& config) {
+  Json& scaling = config["rope_scaling"] = Json::object();
+  scaling["rope_type"] = kind;
+  scaling["factor"] = factor;
+  return scaling;
+}
+
 absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
   const double theta = metadata.Float("llama.rope.freq_base").value_or(10000.0);
   config["rope_theta"] = theta;
@@ -119,11 +126,11 @@ absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
   }
   if (kind == "none") return absl::OkStatus();
   if (kind == "linear") {
-    if (factor != 1) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+    if (factor != 1) WriteScaling("linear", factor, config);
     return metadata.status();
   }
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-  Json& yarn = config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", factor}};
+  Json& yarn = WriteScaling("yarn", factor, config);
   if (const auto original = metadata.Int("llama.rope.scaling.original_context_length", 1, kMax)) {
     yarn["original_max_position_embeddings"] = *original;
   }
@@ -134,18 +141,19 @@ absl::Status WriteRope(GgufMetadata& metadata, int64_t head_dim, Json& config) {
 }
 
 // general.sampling.* as a generation_config.json, with the values that llama.cpp has for those that are not there
-// (common.h, common_params_sampling). Null where there are none.
-Json GenerationConfig(GgufMetadata& metadata, std::vector<std::string>& warnings) {
-  Json config;
+// (common.h, common_params_sampling). Empty if there are none.
+JsonDocument GenerationConfig(GgufMetadata& metadata, std::vector<std::string>& warnings) {
+  JsonDocument document(Json::object());
+  Json& config = *document;
   const auto number = [&](const std::string& key) { return metadata.Float("general.sampling." + key); };
   const std::optional<double> temperature = number("temp"), top_p = number("top_p"), min_p = number("min_p");
   const std::optional<int64_t> top_k = metadata.Int("general.sampling.top_k", 0, std::numeric_limits<int32_t>::max());
   if (temperature || top_k || top_p || min_p) {
-    config = {{"do_sample", true},
-              {"temperature", temperature.value_or(0.8)},
-              {"top_k", top_k.value_or(40)},
-              {"top_p", top_p.value_or(0.95)},
-              {"min_p", min_p.value_or(0.05)}};
+    config["do_sample"] = true;
+    config["temperature"] = temperature.value_or(0.8);
+    config["top_k"] = top_k.value_or(40);
+    config["top_p"] = top_p.value_or(0.95);
+    config["min_p"] = min_p.value_or(0.05);
   }
   if (const std::optional<double> penalty = number("penalty_repeat"); penalty.value_or(1) != 1) {
     config["repetition_penalty"] = *penalty;
@@ -160,7 +168,7 @@ Json GenerationConfig(GgufMetadata& metadata, std::vector<std::string>& warnings
   if (metadata.Has("general.sampling.sequence")) {
     warnings.push_back("general.sampling.sequence has no effect: temperature, top-k, top-p, min-p is the order here");
   }
-  return config;
+  return document;
 }
 
 // The keys of LlamaForCausalLM's config.json (transformers configuration_llama.py). Ranges that matter to the model
@@ -172,7 +180,7 @@ absl::Status WriteConfig(const GgufFile& file, GgufMetadata& metadata, const Ggu
   const int64_t derived = std::max<int64_t>(1, hidden / heads);
   const int64_t head_dim = metadata.Int("llama.attention.key_length", 1, kMax).value_or(derived);
   const int64_t value_dim = metadata.Int("llama.attention.value_length", 1, kMax).value_or(derived);
-  config["architectures"] = {"LlamaForCausalLM"};
+  (config["architectures"] = Json::array()).push_back("LlamaForCausalLM");
   config["model_type"] = "llama";
   config["hidden_act"] = "silu";
   config["hidden_size"] = hidden;
@@ -200,12 +208,13 @@ absl::Status WriteConfig(const GgufFile& file, GgufMetadata& metadata, const Ggu
                                                [](const GgufTensor& tensor) { return tensor.name == "output.weight"; });
   if (vocab == nullptr) return absl::OkStatus();
   if (vocab->bos_id.has_value()) config["bos_token_id"] = *vocab->bos_id;
-  Json eos = Json::array();
   // Ends of a turn and of a message end a generation too.
   for (const std::optional<int32_t>& id : {vocab->eos_id, vocab->eot_id, vocab->eom_id}) {
-    if (id.has_value() && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
+    if (!id.has_value()) continue;
+    Json& eos = config["eos_token_id"];
+    if (eos.is_null()) eos = Json::array();
+    if (std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
   }
-  if (!eos.empty()) config["eos_token_id"] = eos;
   return metadata.status();
 }
 
@@ -236,15 +245,16 @@ absl::Status CheckGgufArchitecture(GgufMetadata& metadata) {
 
 absl::StatusOr<GgufConfig> WriteGgufConfig(const GgufFile& file, GgufMetadata& metadata, const GgufVocab* vocab) {
   GgufConfig written;
-  Json config;
+  JsonDocument document(Json::object());
+  Json& config = *document;
   QD_RETURN_IF_ERROR(WriteConfig(file, metadata, vocab, config));
   written.config_json = config.dump(2, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
   written.layers = config["num_hidden_layers"].get<int64_t>();
   written.heads = config["num_attention_heads"].get<int64_t>();
   written.kv_heads = config["num_key_value_heads"].get<int64_t>();
   QD_RETURN_IF_ERROR(CheckKeys(metadata, config["head_dim"].get<int64_t>(), written.warnings));
-  const Json generation = GenerationConfig(metadata, written.warnings);
-  if (!generation.is_null()) written.generation_config_json = generation.dump();
+  const JsonDocument generation = GenerationConfig(metadata, written.warnings);
+  if (!generation->empty()) written.generation_config_json = generation->dump();
   QD_RETURN_IF_ERROR(metadata.status());
   return written;
 }

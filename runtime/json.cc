@@ -75,7 +75,7 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   }
 
   const std::string& problem() const { return problem_; }
-  Json Take() { return std::move(root_); }
+  JsonDocument Take() { return std::move(document_); }
 
  private:
   struct Level {
@@ -84,7 +84,7 @@ class DocumentReader : public nlohmann::json_sax<Json> {
   };
 
   Json* Attach(Json value) {
-    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.empty()) return &(*document_ = std::move(value));
     Json& parent = *open_.back().value;
     if (parent.is_object()) return &(*member_ = std::move(value));
     auto& items = parent.get_ref<Json::array_t&>();
@@ -112,11 +112,22 @@ class DocumentReader : public nlohmann::json_sax<Json> {
     return path.empty() ? "" : absl::StrCat(" in ", path);
   }
 
-  Json root_;
+  JsonDocument document_;
   std::vector<Level> open_;
   Json* member_ = nullptr;  // where the value of the last key goes
   std::string problem_;
 };
+
+// Empties what is nested, the deepest first. As deep as JsonLimits allow.
+void Dissolve(Json& value) {
+  if (auto* items = value.get_ptr<Json::array_t*>()) {
+    for (Json& item : *items) Dissolve(item);
+    items->clear();
+  } else if (auto* members = value.get_ptr<Json::object_t*>()) {
+    for (auto& [key, member] : *members) Dissolve(member);
+    members->clear();
+  }
+}
 
 std::string CutDump(const Json& value, size_t bytes) {
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
@@ -131,7 +142,9 @@ absl::Status WrongKind(std::string_view name, std::string_view key, const Json& 
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, JsonLimits limits) {
+JsonDocument::~JsonDocument() { Dissolve(root_); }
+
+absl::StatusOr<JsonDocument> ParseJson(std::string_view text, std::string_view name, JsonLimits limits) {
   if (text.size() > limits.bytes) {
     return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", text.size(), " bytes of JSON, at most ", limits.bytes));
   }

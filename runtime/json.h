@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <absl/status/statusor.h>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,30 @@
 namespace quantd {
 
 using Json = nlohmann::json;
+
+// A tree of values. To destroy it takes no memory, where nlohmann's own destructor allocates a list of an object's or
+// array's values and ends the process if that fails. So each that is not empty belongs to one of these, and is built in
+// place, from Json::object() and Json::array(): a null that becomes an object is broken where that finds no memory, and
+// lists in braces are arrays for a while.
+class JsonDocument {
+ public:
+  JsonDocument() = default;
+  explicit JsonDocument(Json root) : root_(std::move(root)) {}
+  JsonDocument(JsonDocument&& other) noexcept { root_.swap(other.root_); }
+  JsonDocument& operator=(JsonDocument&& other) noexcept {
+    root_.swap(other.root_);
+    return *this;
+  }
+  ~JsonDocument();
+
+  Json& operator*() { return root_; }
+  const Json& operator*() const { return root_; }
+  Json* operator->() { return &root_; }
+  const Json* operator->() const { return &root_; }
+
+ private:
+  Json root_;
+};
 
 struct JsonLimits {
   size_t bytes = 64 << 20;
@@ -22,7 +47,7 @@ struct JsonLimits {
 // `name` is what messages call the text. DataLoss: no JSON (with the byte; NaN and Infinity are none), beyond `limits`,
 // or a key that occurs twice in an object, wherever that lies (named with its place): readers differ in which of the
 // two they take. A byte order mark before the text is skipped.
-absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view name, JsonLimits limits = {});
+absl::StatusOr<JsonDocument> ParseJson(std::string_view text, std::string_view name, JsonLimits limits = {});
 
 // The member `key` of `object`; null where `object` is no object or has no such member, or the member is null.
 const Json* FindMember(const Json& object, std::string_view key);

@@ -102,7 +102,8 @@ int64_t ReadHeadDim(JsonMembers& members, const LlamaConfig& config) {
 }  // namespace
 
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view config_json) {
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(config_json, "config.json", kLimits));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseJson(config_json, "config.json", kLimits));
+  const Json& json = *document;
   if (!json.is_object()) return absl::InvalidArgumentError("config.json: is no object");
   JsonMembers members(json, "config.json");
   QD_ASSIGN_OR_RETURN(const Family* family, FindFamily(json, members));

@@ -538,7 +538,8 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(const ByteSource& source) {
 absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text, std::string_view name,
                                                                          std::optional<int64_t>* total_size) {
   const auto error = [&](auto... parts) { return absl::DataLossError(absl::StrCat(ToAbsl(name), ": ", parts...)); };
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, name, {.bytes = kMaxIndexBytes, .depth = 32}));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseJson(text, name, {.bytes = kMaxIndexBytes, .depth = 32}));
+  const Json& json = *document;
   if (!json.is_object()) return error("is ", Excerpt(json), ", expected an object");
   const Json* map = FindMember(json, "weight_map");
   if (map == nullptr || map->empty()) return error("no weight_map");

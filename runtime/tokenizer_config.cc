@@ -24,11 +24,11 @@ constexpr std::array<const char*, 7> kNames = {"bos_token", "eos_token", "unk_to
                                                "pad_token", "cls_token", "mask_token"};
 constexpr std::array<const char*, 2> kLists = {"extra_special_tokens", "additional_special_tokens"};
 
-absl::StatusOr<Json> ParseObject(std::string_view text, std::string_view file) {
-  if (text.empty()) return Json(Json::object());
-  QD_ASSIGN_OR_RETURN(Json json, ParseJson(text, file));
-  if (json.is_object()) return json;
-  return absl::DataLossError(absl::StrCat(ToAbsl(file), ": is ", Excerpt(json), ", expected an object"));
+absl::StatusOr<JsonDocument> ParseObject(std::string_view text, std::string_view file) {
+  if (text.empty()) return JsonDocument(Json::object());
+  QD_ASSIGN_OR_RETURN(JsonDocument document, ParseJson(text, file));
+  if (document->is_object()) return document;
+  return absl::DataLossError(absl::StrCat(ToAbsl(file), ": is ", Excerpt(*document), ", expected an object"));
 }
 
 absl::Status CheckCount(size_t count, std::string_view place) {
@@ -178,7 +178,8 @@ std::optional<std::string> TextOf(std::string_view key, const std::vector<NamedT
 
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& files, ConfigFlags flags) {
   TokenizerConfig config;
-  QD_ASSIGN_OR_RETURN(const Json json, ParseObject(files.config, kConfig));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseObject(files.config, kConfig));
+  const Json& json = *document;
   if (const absl::Status status = ReadFlags(json, config); !status.ok()) {
     if (flags == ConfigFlags::kRead) return status;
     LogWarning(absl::StrCat(status.message(), "; it is not read beside a tokenizer.json"));
@@ -195,11 +196,11 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerCompanions& 
     QD_ASSIGN_OR_RETURN(config.added_tokens, ParseAddedTokensDecoder(*decoder));
     config.named_tokens = named.Take();
   } else {
-    QD_ASSIGN_OR_RETURN(const Json map, ParseObject(files.special_tokens_map, kMap));
-    QD_RETURN_IF_ERROR(named.Read(map, kMap));
+    QD_ASSIGN_OR_RETURN(const JsonDocument map, ParseObject(files.special_tokens_map, kMap));
+    QD_RETURN_IF_ERROR(named.Read(*map, kMap));
     config.named_tokens = named.Take();
-    QD_ASSIGN_OR_RETURN(const Json added, ParseObject(files.added_tokens, kAdded));
-    QD_ASSIGN_OR_RETURN(config.added_tokens, ParseAddedTokensJson(added, config.named_tokens));
+    QD_ASSIGN_OR_RETURN(const JsonDocument added, ParseObject(files.added_tokens, kAdded));
+    QD_ASSIGN_OR_RETURN(config.added_tokens, ParseAddedTokensJson(*added, config.named_tokens));
   }
   std::ranges::sort(config.added_tokens, {}, &AddedToken::id);
   config.bos_token = TextOf("bos_token", config.named_tokens);

@@ -250,7 +250,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizerOfJson(const Json& json,
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizerJson(std::string_view text,
                                                               const TokenizerCompanions& beside) {
   QD_ASSIGN_OR_RETURN(const TokenizerConfig config, ParseTokenizerConfig(beside, ConfigFlags::kNotRead));
-  QD_ASSIGN_OR_RETURN(const Json json, ParseJson(text, kFile));
+  QD_ASSIGN_OR_RETURN(const JsonDocument document, ParseJson(text, kFile));
+  const Json& json = *document;
   return MakeTokenizerOfJson(json, kFile, config, AroundText::kPostProcessor);
 }
 

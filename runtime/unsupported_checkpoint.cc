@@ -55,8 +55,8 @@ bool Exists(const std::string& path) {
 std::string StringOf(const std::string& path, const char* key) {
   const absl::StatusOr<std::string> text = ReadFileIfPresent(path, kMaxConfigBytes);
   if (!text.ok() || text->empty()) return "";
-  const absl::StatusOr<Json> json = ParseJson(*text, path);
-  const Json* value = json.ok() ? FindMember(*json, key) : nullptr;
+  const absl::StatusOr<JsonDocument> json = ParseJson(*text, path);
+  const Json* value = json.ok() ? FindMember(**json, key) : nullptr;
   return value != nullptr && value->is_string() ? value->get<std::string>() : "";
 }
 

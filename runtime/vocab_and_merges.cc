@@ -15,8 +15,8 @@ namespace {
 constexpr std::string_view kMergesFile = "merges.txt";
 
 // Lines of "left right", in order of rank; the first may be "#version: 0.2".
-absl::StatusOr<Json> ReadMergesFile(std::string_view text) {
-  Json merges = Json::array();
+absl::StatusOr<JsonDocument> ReadMergesFile(std::string_view text) {
+  JsonDocument merges(Json::array());
   size_t line_number = 0;
   while (!text.empty()) {
     ++line_number;
@@ -30,10 +30,12 @@ absl::StatusOr<Json> ReadMergesFile(std::string_view text) {
       return absl::DataLossError(absl::StrCat(ToAbsl(kMergesFile), ": line ", line_number, ": '", Printable(line, 60),
                                               "', expected two tokens with a space between"));
     }
-    if (merges.size() == kMaxMerges) {
+    if (merges->size() == kMaxMerges) {
       return absl::DataLossError(absl::StrCat(ToAbsl(kMergesFile), ": more than ", kMaxMerges, " merges"));
     }
-    merges.push_back({line.substr(0, space), line.substr(space + 1)});
+    merges->push_back(Json::array());
+    for (const std::string_view token : {line.substr(0, space), line.substr(space + 1)})
+      merges->back().push_back(token);
   }
   return merges;
 }
@@ -62,13 +64,19 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseVocabAndMerges(std::string_view 
         "' with vocab.json and merges.txt is not supported (GPT2Tokenizer, CodeGenTokenizer); save a tokenizer.json "
         "with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"));
   }
-  Json json;
-  json["model"]["type"] = "BPE";
-  QD_ASSIGN_OR_RETURN(json["model"]["vocab"], ParseJson(vocab_json, "vocab.json"));
-  QD_ASSIGN_OR_RETURN(json["model"]["merges"], ReadMergesFile(merges));
-  json["pre_tokenizer"] = {
-      {"type", "ByteLevel"}, {"add_prefix_space", config.add_prefix_space.value_or(false)}, {"use_regex", true}};
-  NameEndOfText(json["model"]["vocab"], config);
+  JsonDocument document(Json::object());
+  Json& json = *document;
+  Json& model = json["model"] = Json::object();
+  model["type"] = "BPE";
+  QD_ASSIGN_OR_RETURN(JsonDocument vocab, ParseJson(vocab_json, "vocab.json"));
+  QD_ASSIGN_OR_RETURN(JsonDocument ranked, ReadMergesFile(merges));
+  model["vocab"].swap(*vocab);
+  model["merges"].swap(*ranked);
+  Json& pre_tokenizer = json["pre_tokenizer"] = Json::object();
+  pre_tokenizer["type"] = "ByteLevel";
+  pre_tokenizer["add_prefix_space"] = config.add_prefix_space.value_or(false);
+  pre_tokenizer["use_regex"] = true;
+  NameEndOfText(model["vocab"], config);
   return MakeTokenizerOfJson(json, "vocab.json and merges.txt", config, AroundText::kConfigFlags);
 }
 

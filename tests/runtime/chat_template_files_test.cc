@@ -31,9 +31,9 @@ absl::StatusOr<Templates> Read(const Case& c) {
   std::filesystem::create_directory(folder.path() + "/additional_chat_templates");
   for (const auto& [name, text] : c.files) folder.Write(name, text);
   Templates templates;
-  const absl::StatusOr<Json> config = ParseJson(c.tokenizer_config, "config");
+  const absl::StatusOr<JsonDocument> config = ParseJson(c.tokenizer_config, "config");
   EXPECT_TRUE(config.ok()) << config.status();
-  const absl::Status status = ReadChatTemplates(folder.path(), &*config, templates);
+  const absl::Status status = ReadChatTemplates(folder.path(), &**config, templates);
   if (!status.ok()) return status;
   return templates;
 }

@@ -233,6 +233,7 @@ class OnATerminal(unittest.TestCase):
         terminal.type("draft")
         terminal.expect("draft")
         terminal.type(CTRL_C)  # gives the line up
+        terminal.expect("^C")  # the editor may have drawn the prompt again before
         terminal.expect(PROMPT)
         terminal.type(CTRL_C)
         terminal.expect("Ctrl-C again")
