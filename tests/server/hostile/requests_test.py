@@ -116,7 +116,7 @@ class Requests(fixture.WithDaemon):
         self.daemon.forget_peak()
         before = self.daemon.rss_mib()
         request = pb.GenerateRequest(model="tiny", text="a b " * (15 << 18), stopping=pb.Stopping(max_new_tokens=2))
-        futures = [self.stub().Generate.future(request, timeout=60) for _ in range(12)]
+        futures = [self.stub().Generate.future(request, timeout=300) for _ in range(3)]
         limit = self.daemon.metric("quantd_request_memory_limit_bytes")
         used = []
         while not all(future.done() for future in futures):
@@ -126,7 +126,7 @@ class Requests(fixture.WithDaemon):
                 ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG"), ("RESOURCE_EXHAUSTED", "LIMIT"),
                 ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")))
         self.assertLess(self.daemon.peak_mib() - before, 650)  # 256 MiB of requests, and one at a time being tokenized
-        self.assertGt(max(used), 15 * MIB)
+        self.assertGreater(max(used), 30 * MIB)  # of one that waits for another
         self.assertLess(max(used), limit + 32 * MIB)  # the one that finds no room is counted for a moment
         fixture.harness.wait_until(lambda: self.daemon.metric("quantd_request_memory_bytes") == 0, "they are let go")
         self.assert_serves()
