@@ -1,6 +1,6 @@
 // Every op of the cpu backend, on every instruction set, against the reference: random shapes that are no multiple of a
-// tile, gaps between rows, outputs that start as NaN. A tolerance is a count of roundings times their size, written
-// beside it.
+// tile, gaps between rows, outputs that start as NaN. Tolerances are written
+// beside them.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,15 +15,19 @@
 namespace quantd {
 namespace {
 
+using testing::AttentionSize;
 using testing::CacheCase;
+using testing::ExpectNear;
+using testing::FilledCache;
 using testing::Ints;
+using testing::kRound;
+using testing::LinearOperands;
+using testing::LinearSize;
 using testing::RandomFloats;
 using testing::Rng;
+using testing::StoreError;
+using testing::SumRoundings;
 using testing::TestTensor;
-
-constexpr float kRound = 0x1p-24f;  // half a unit in the last place of an f32, relative
-// Two f32 results on either side of a rounding boundary become neighbours in bf16: one unit in its last place.
-float StoreError(DType dtype, float value) { return dtype == DType::kBF16 ? std::fabs(value) * 0x1p-7f : 0; }
 
 constexpr const char* kSchemes[] = {"f32",
                                     "f16",
@@ -57,19 +61,6 @@ class BackendOpsTest : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<Backend> reference_, cpu_;
   Rng rng_{20240607};
 };
-
-// |expected - actual| <= tolerance(i, expected), and nothing beside the elements was written.
-template <typename Tolerance>
-void ExpectNear(const TestTensor& expected, const TestTensor& actual, Tolerance tolerance) {
-  std::vector<float> a = expected.Floats(), b = actual.Floats();
-  ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    ASSERT_TRUE(std::isfinite(a[i])) << "element " << i << " of the reference is " << a[i];
-    ASSERT_LE(std::fabs(a[i] - b[i]), tolerance(i, a[i])) << "element " << i << ": " << a[i] << " and " << b[i];
-  }
-  EXPECT_TRUE(expected.GuardsIntact());
-  EXPECT_TRUE(actual.GuardsIntact());
-}
 
 // All forms that an op can write, with gaps between the rows of each.
 struct Forms {
@@ -120,51 +111,6 @@ void CompareForms(Backend& reference, Backend& cpu, DType dtype, int64_t rows, i
   }
 }
 
-struct LinearSize {
-  int64_t t, n, k;
-};
-
-// The operands of one Linear call: x in its forms, bias, residual; K columns inside wider rows.
-struct LinearOperands {
-  LinearOperands(Rng& rng, DType dtype, DType out_dtype, LinearSize s)
-      : x(RandomFloats(rng, dtype, {s.t, s.k}, 7)),
-        codes(DType::kI8, {s.t, s.k}, 3),
-        scales(DType::kF32, {s.t}),
-        bias(RandomFloats(rng, DType::kF32, {s.n})),
-        residual(RandomFloats(rng, out_dtype, {s.t, s.n}, 2)) {
-    for (int64_t t = 0; t < s.t; ++t) {
-      for (int64_t k = 0; k < s.k; ++k) {
-        static_cast<int8_t*>(codes.view().row(t))[k] = static_cast<int8_t>(static_cast<int>(rng() % 255) - 127);
-      }
-      scales.view().as<float>()[t] = 0.01f + 0.001f * static_cast<float>(t);
-    }
-  }
-  Activation forms() const { return {x.view(), codes.view(), scales.view()}; }
-  TestTensor x, codes, scales, bias, residual;
-};
-
-// What multiplies: dequantized weights f32 [N, K], and x f32 [T, K] as values or as codes times scale.
-std::vector<float> Magnitudes(const LinearOperands& in, const QuantizedMatrix& w, LinearSize s) {
-  bool int8 = w.scheme.activation == ActivationFormat::kInt8PerToken;
-  std::vector<float> x = int8 ? in.codes.Floats() : in.x.Floats(), row(static_cast<size_t>(s.k)),
-                     result(static_cast<size_t>(s.t * s.n));
-  for (int64_t n = 0; n < s.n; ++n) {
-    DequantizeRow(w.view(), n, row.data());
-    float amax = 0;
-    for (float v : row) amax = std::max(amax, std::fabs(v));
-    for (int64_t t = 0; t < s.t; ++t) {
-      float sum = 0;
-      for (int64_t k = 0; k < s.k; ++k) {
-        // (q-8)*s and z may be summed apart; each is at most |w| + |z| <= |w| + amax.
-        float weight = std::fabs(row[static_cast<size_t>(k)]) + (w.scheme.zero == ZeroKind::kNone ? 0 : 2 * amax);
-        sum += std::fabs(x[static_cast<size_t>(t * s.k + k)]) * weight;
-      }
-      result[static_cast<size_t>(t * s.n + n)] = sum * (int8 ? in.scales.view().as<float>()[t] : 1.0f);
-    }
-  }
-  return result;
-}
-
 TEST_P(BackendOpsTest, Linear) {
   const LinearSize sizes[] = {{1, 1, 256}, {1, 37, 384},  {2, 16, 128},  {3, 65, 256},  {5, 33, 640},
                               {8, 7, 128}, {13, 83, 128}, {41, 50, 256}, {130, 19, 128}};
@@ -185,10 +131,9 @@ TEST_P(BackendOpsTest, Linear) {
           reference_->Linear(in.forms(), *w.a, args, expected.view());
           cpu_->Linear(in.forms(), *w.b, args, actual.view());
           ASSERT_NO_FATAL_FAILURE(ExpectOk());
-          std::vector<float> magnitudes = Magnitudes(in, w.matrix, s);
-          // A sum of K products rounds K times in a random walk: sqrt(K) roundings of at most the sum of magnitudes.
+          std::vector<float> magnitudes = testing::Magnitudes(in, w.matrix, s);
           // Bias and residual (below 5) add their own; silu's slope is below 1.1, its exp within 2^-20 of its value.
-          float roundings = std::sqrt(static_cast<float>(s.k)) + 4;
+          float roundings = SumRoundings(s.k);
           ASSERT_NO_FATAL_FAILURE(ExpectNear(expected, actual, [&](size_t i, float y) {
             float sum = magnitudes[i] + (with_args ? 5.0f : 0.0f);
             return 1.1f * roundings * kRound * sum + (with_args ? 0x1p-20f * sum : 0) + StoreError(out_dtype, y);
@@ -211,10 +156,9 @@ TEST_P(BackendOpsTest, LinearOfOddWidths) {
       reference_->Linear(in.forms(), *w.a, {}, expected.view());
       cpu_->Linear(in.forms(), *w.b, {}, actual.view());
       ASSERT_NO_FATAL_FAILURE(ExpectOk());
-      std::vector<float> magnitudes = Magnitudes(in, w.matrix, s);
-      float roundings = std::sqrt(static_cast<float>(s.k)) + 4;  // as above
+      std::vector<float> magnitudes = testing::Magnitudes(in, w.matrix, s);
       ASSERT_NO_FATAL_FAILURE(
-          ExpectNear(expected, actual, [&](size_t i, float) { return roundings * kRound * magnitudes[i]; }));
+          ExpectNear(expected, actual, [&](size_t i, float) { return SumRoundings(s.k) * kRound * magnitudes[i]; }));
     }
   }
 }
@@ -384,31 +328,8 @@ TEST_P(BackendOpsTest, ASlotThatIsWrittenAgainKeepsNothingOfWhatItHeld) {
   }
 }
 
-struct AttentionCase {
-  int64_t heads, kv_heads, d;
-};
-
-// A cache that the reference has filled with tokens [0, ends[s]) of each sequence; its batch holds those from begins[s]
-// on.
-CacheCase FilledCache(Backend& reference, Rng& rng, KvFormat keys, KvFormat values, AttentionCase c,
-                      const std::vector<int32_t>& begins, const std::vector<int32_t>& ends) {
-  CacheCase cache(rng, keys, values, c.kv_heads, c.d, begins, ends);
-  std::vector<int32_t> positions, starts = {0};
-  for (int32_t end : ends) {
-    for (int32_t p = 0; p < end; ++p) positions.push_back(p);
-    starts.push_back(static_cast<int32_t>(positions.size()));
-  }
-  TestTensor where = Ints(positions), from = Ints(starts);
-  int64_t tokens = static_cast<int64_t>(positions.size());
-  TestTensor k = RandomFloats(rng, DType::kF32, {tokens, c.kv_heads, c.d}),
-             v = RandomFloats(rng, DType::kF32, {tokens, c.kv_heads, c.d});
-  reference.AppendKv(k.view(), v.view(), {where.view(), where.view(), from.view(), cache.batch().block_tables},
-                     cache.kv());
-  return cache;
-}
-
 TEST_P(BackendOpsTest, PagedAttention) {
-  for (AttentionCase c : {AttentionCase{1, 1, 20}, {4, 4, 32}, {6, 2, 48}, {9, 3, 64}, {8, 1, 80}, {16, 2, 128}}) {
+  for (AttentionSize c : {AttentionSize{1, 1, 20}, {4, 4, 32}, {6, 2, 48}, {9, 3, 64}, {8, 1, 80}, {16, 2, 128}}) {
     for (auto [keys, values] : {std::pair{KvFormat::kF32, KvFormat::kF32},
                                 {KvFormat::kBF16, KvFormat::kBF16},
                                 {KvFormat::kInt8, KvFormat::kInt8},
@@ -425,13 +346,9 @@ TEST_P(BackendOpsTest, PagedAttention) {
         auto op = [&](Backend& b, const Activation& out) {
           b.PagedAttention(q.view(), cache.kv(), cache.batch(), scale, out);
         };
-        // A score is a sum of D products: sqrt(D) roundings of scale * sum |q k| <= sqrt(D) * 0.64 (normal values),
-        // doubled for the dequantized form; its error is relative in exp (itself within 2^-20) and reaches numerator
-        // and denominator. Values are below 5.
-        float score = 2 * std::sqrt(static_cast<float>(c.d)) * std::sqrt(static_cast<float>(c.d)) * kRound;
-        float relative = 2 * (score + 0x1p-20f + std::sqrt(70.0f) * kRound);
+        const float error = testing::AttentionError(c.d, 70);
         CompareForms(*reference_, *cpu_, dtype, tokens, c.heads * c.d, op,
-                     [&](size_t, float y) { return relative * 5 + StoreError(dtype, y); });
+                     [&](size_t, float y) { return error + StoreError(dtype, y); });
       }
     }
   }
@@ -440,7 +357,7 @@ TEST_P(BackendOpsTest, PagedAttention) {
 // A prompt's chunks give what the whole gives, bit for bit.
 TEST_P(BackendOpsTest, ChunkedPrefillEqualsWholePrefill) {
   for (KvFormat format : kKvFormats) {
-    AttentionCase c{9, 3, 64};
+    AttentionSize c{9, 3, 64};
     constexpr int32_t kTokens = 75;
     CacheCase whole = FilledCache(*reference_, rng_, format, format, c, {0}, {kTokens});
     TestTensor q = RandomFloats(rng_, DType::kBF16, {kTokens, c.heads, c.d});
@@ -497,7 +414,7 @@ TEST_P(BackendOpsTest, ValuesThatAreNotFiniteMakeTheScaleOfTheirRowNan) {
 // tokens before it in its own block, whose weight for it is zero; so here it is a block's first.)
 TEST_P(BackendOpsTest, NanInTheCacheReachesWhoReadsIt) {
   constexpr int64_t kTokens = 40, kBad = kKvBlockTokens;
-  constexpr AttentionCase c{4, 2, 20};
+  constexpr AttentionSize c{4, 2, 20};
   for (KvFormat format : kKvFormats) {
     for (bool in_key : {false, true}) {
       for (Backend* backend : {reference_.get(), cpu_.get()}) {

@@ -68,9 +68,9 @@ TestTensor Ints(const std::vector<int32_t>& values, Shape shape) {
 
 TestTensor Ints(const std::vector<int32_t>& values) { return Ints(values, {static_cast<int64_t>(values.size())}); }
 
-std::unique_ptr<Backend> CpuBackendOrNull(const std::string& isa) {
+std::unique_ptr<Backend> CpuBackendOrNull(const std::string& isa, int threads) {
   BackendOptions options;
-  options.threads = 2;
+  options.threads = threads;
   options.isa = isa;
   auto backend = CreateBackend("cpu", options);
   if (backend.ok()) return std::move(backend).value();
@@ -83,6 +83,42 @@ WeightPair PackForBoth(Backend& a, Backend& b, const Tensor& weights, const std:
   pair.a = a.Pack(pair.matrix.view(), {MemoryComponent::kWeights, 1}).value();
   pair.b = b.Pack(pair.matrix.view(), {MemoryComponent::kWeights, 1}).value();
   return pair;
+}
+
+LinearOperands::LinearOperands(Rng& rng, DType dtype, DType out_dtype, LinearSize s)
+    : x(RandomFloats(rng, dtype, {s.t, s.k}, 7)),
+      codes(DType::kI8, {s.t, s.k}, 3),
+      scales(DType::kF32, {s.t}),
+      bias(RandomFloats(rng, DType::kF32, {s.n})),
+      residual(RandomFloats(rng, out_dtype, {s.t, s.n}, 2)) {
+  for (int64_t t = 0; t < s.t; ++t) {
+    for (int64_t k = 0; k < s.k; ++k) {
+      static_cast<int8_t*>(codes.view().row(t))[k] = static_cast<int8_t>(static_cast<int>(rng() % 255) - 127);
+    }
+    scales.view().as<float>()[t] = 0.01f + 0.001f * static_cast<float>(t);
+  }
+}
+
+// What multiplies: dequantized weights f32 [N, K], and x f32 [T, K] as values or as codes times scale.
+std::vector<float> Magnitudes(const LinearOperands& in, const QuantizedMatrix& w, LinearSize s) {
+  bool int8 = w.scheme.activation == ActivationFormat::kInt8PerToken;
+  std::vector<float> x = int8 ? in.codes.Floats() : in.x.Floats(), row(static_cast<size_t>(s.k)),
+                     result(static_cast<size_t>(s.t * s.n));
+  for (int64_t n = 0; n < s.n; ++n) {
+    DequantizeRow(w.view(), n, row.data());
+    float amax = 0;
+    for (float v : row) amax = std::max(amax, std::fabs(v));
+    for (int64_t t = 0; t < s.t; ++t) {
+      float sum = 0;
+      for (int64_t k = 0; k < s.k; ++k) {
+        // (q-8)*s and z may be summed apart; each is at most |w| + |z| <= |w| + amax.
+        float weight = std::fabs(row[static_cast<size_t>(k)]) + (w.scheme.zero == ZeroKind::kNone ? 0 : 2 * amax);
+        sum += std::fabs(x[static_cast<size_t>(t * s.k + k)]) * weight;
+      }
+      result[static_cast<size_t>(t * s.n + n)] = sum * (int8 ? in.scales.view().as<float>()[t] : 1.0f);
+    }
+  }
+  return result;
 }
 
 const Tensor& CacheCase::Own(TestTensor tensor) {
@@ -130,6 +166,23 @@ std::vector<uint8_t> CacheCase::Contents() const {
 
 bool CacheCase::GuardsIntact() const {
   return std::all_of(tensors_.begin(), tensors_.end(), [](const auto& tensor) { return tensor->GuardsIntact(); });
+}
+
+CacheCase FilledCache(Backend& reference, Rng& rng, KvFormat keys, KvFormat values, AttentionSize size,
+                      const std::vector<int32_t>& begins, const std::vector<int32_t>& ends) {
+  CacheCase cache(rng, keys, values, size.kv_heads, size.d, begins, ends);
+  std::vector<int32_t> positions, starts = {0};
+  for (int32_t end : ends) {
+    for (int32_t p = 0; p < end; ++p) positions.push_back(p);
+    starts.push_back(static_cast<int32_t>(positions.size()));
+  }
+  TestTensor where = Ints(positions), from = Ints(starts);
+  int64_t tokens = static_cast<int64_t>(positions.size());
+  TestTensor k = RandomFloats(rng, DType::kF32, {tokens, size.kv_heads, size.d}),
+             v = RandomFloats(rng, DType::kF32, {tokens, size.kv_heads, size.d});
+  reference.AppendKv(k.view(), v.view(), {where.view(), where.view(), from.view(), cache.batch().block_tables},
+                     cache.kv());
+  return cache;
 }
 
 }  // namespace quantd::testing
