@@ -2,7 +2,8 @@
 // (Milakov and Gimelshein 2018; FlashAttention). See tiles.h for how this is included.
 //
 // A row's own arithmetic never depends on the rows beside it: what lies beyond its position has weight exactly 0, and
-// adding 0 * v changes nothing. Keys of a block are transposed to panels of tokens and values taken as panels of
+// adding 0 * v changes nothing while v is finite; values that are not are kept from the rows before them
+// (WeighValuesRowByRow). Keys of a block are transposed to panels of tokens and values taken as panels of
 // channels, so scores and outputs are the same tiles as Linear's.
 
 inline int64_t PadHeadDim(int64_t d) {
@@ -103,6 +104,35 @@ inline float SoftmaxBlock(float* scores, int64_t count, const float* key_scales,
   return shrink;
 }
 
+// Whether the values of the first `count` tokens, panels as PanelValues lays them out, are finite: the sum of 0 * v is
+// 0 then, and NaN else.
+inline bool ValuesAreFinite(const float* values, int64_t count, int64_t d) {
+  F sum = Ops::Zero();
+  for (int64_t i = 0; i < d; i += kLanes) {
+    const float* panel = values + i / kPanel * kKvBlockTokens * kPanel + i % kPanel;
+    for (int64_t t = 0; t < count; ++t) sum = Ops::Add(sum, Ops::Mul(Ops::Load(panel + t * kPanel), Ops::Zero()));
+  }
+  return Ops::Sum(sum) == 0;
+}
+
+// out += weights * values, a row at a time and the last row first: what lies beyond a row's own tokens is cleared
+// before its turn, for 0 * inf is not 0. `own` counts a row's tokens in the block and does not fall from row to row.
+inline void WeighValuesRowByRow(TileArgs a, int64_t rows, int64_t panels, const int64_t* own, float* values) {
+  int64_t kept = kKvBlockTokens;
+  const float* weights = a.x;
+  float* out = a.y;
+  for (int64_t r = rows - 1; r >= 0; --r) {
+    for (int64_t p = 0; p < panels; ++p) {
+      float* panel = values + p * kKvBlockTokens * kPanel;
+      std::fill_n(panel + own[r] * kPanel, (kept - own[r]) * kPanel, 0.0f);
+    }
+    kept = own[r];
+    a.x = weights + r * a.x_stride;
+    a.y = out + r * a.y_stride;
+    Tiles<F32Codes, false>(a, 1, panels);
+  }
+}
+
 template <typename T>
 void LoadQueries(const AttentionJob& job, int64_t row_begin, int64_t rows, int64_t kv_head, AttentionScratch& scratch) {
   int64_t group = job.heads / job.kv_heads, d = job.head_dim, d_padded = PadHeadDim(d);
@@ -167,9 +197,10 @@ inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_en
         job.key_format == KvFormat::kInt8 ? job.key_scales + block_head * kKvBlockTokens : nullptr;
     const float* value_scales =
         job.value_format == KvFormat::kInt8 ? job.value_scales + block_head * kKvBlockTokens : nullptr;
+    int64_t own[kAttentionRows];  // tokens of the block that a row reads
     for (int64_t r = first; r < rows; ++r) {
-      int64_t own = std::clamp<int64_t>(job.positions[(row_begin + r) / group] + 1 - begin, 0, kKvBlockTokens);
-      float shrink = SoftmaxBlock(scratch.scores + r * kKvBlockTokens, own, key_scales, value_scales, scratch.max[r],
+      own[r] = std::clamp<int64_t>(job.positions[(row_begin + r) / group] + 1 - begin, 0, kKvBlockTokens);
+      float shrink = SoftmaxBlock(scratch.scores + r * kKvBlockTokens, own[r], key_scales, value_scales, scratch.max[r],
                                   scratch.sum[r]);
       if (shrink == 1) continue;
       float* out = scratch.out + r * out_stride;
@@ -186,7 +217,11 @@ inline void Attention(const AttentionJob& job, int64_t row_begin, int64_t row_en
                nullptr,
                scratch.out + first * out_stride,
                out_stride};
-    Tiles<F32Codes, false>(b, rows - first, value_panels);
+    if (own[first] < count && !ValuesAreFinite(scratch.values, count, job.head_dim)) {
+      WeighValuesRowByRow(b, rows - first, value_panels, own + first, scratch.values);
+    } else {
+      Tiles<F32Codes, false>(b, rows - first, value_panels);
+    }
   }
   if (job.dtype == DType::kF32) {
     StoreOutputs<float>(job, row_begin, rows, kv_head, out_stride, scratch);

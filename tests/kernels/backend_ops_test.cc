@@ -354,16 +354,27 @@ TEST_P(BackendOpsTest, PagedAttention) {
   }
 }
 
-// A prompt's chunks give what the whole gives, bit for bit.
+// A prompt's chunks give what the whole gives, bit for bit, also if a token's values are not finite.
 TEST_P(BackendOpsTest, ChunkedPrefillEqualsWholePrefill) {
-  for (KvFormat format : kKvFormats) {
+  for (auto [format, bad] : {std::pair{KvFormat::kF32, 1.0f},
+                             {KvFormat::kBF16, 1.0f},
+                             {KvFormat::kInt8, 1.0f},
+                             {KvFormat::kF32, INFINITY},
+                             {KvFormat::kBF16, NAN},
+                             {KvFormat::kF32, -INFINITY}}) {
+    SCOPED_TRACE(::testing::Message() << Name(KvDType(format)) << " " << bad);
     AttentionSize c{9, 3, 64};
     constexpr int32_t kTokens = 75;
     CacheCase whole = FilledCache(*reference_, rng_, format, format, c, {0}, {kTokens});
+    if (format != KvFormat::kInt8) {
+      const int32_t block = whole.batch().block_tables.as<int32_t>()[1], token = 15;  // position 47
+      const int64_t slot = (block * c.kv_heads * kKvBlockTokens + token) * c.d;
+      StoreFloat(whole.kv().values.data(), KvDType(format), slot + 3, bad);
+    }
     TestTensor q = RandomFloats(rng_, DType::kBF16, {kTokens, c.heads, c.d});
     TestTensor expected(DType::kBF16, {kTokens, c.heads * c.d}), actual(DType::kBF16, {kTokens, c.heads * c.d});
     cpu_->PagedAttention(q.view(), whole.kv(), whole.batch(), 0.125f, {expected.view(), {}, {}});
-    for (auto [begin, end] : {std::pair{0, 1}, {1, 32}, {32, 33}, {33, 64}, {64, 75}}) {
+    for (auto [begin, end] : {std::pair{0, 1}, {1, 32}, {32, 33}, {33, 42}, {42, 64}, {64, 75}}) {
       TestTensor starts = Ints({0, end - begin});
       Tensor positions = whole.batch().positions.Rows(begin, end - begin);
       RaggedBatch batch{positions, positions, starts.view(), whole.batch().block_tables};
@@ -410,22 +421,22 @@ TEST_P(BackendOpsTest, ValuesThatAreNotFiniteMakeTheScaleOfTheirRowNan) {
   }
 }
 
-// A NaN in a token's key or value reaches every token that reads it, in every format of the cache. (It may also reach
-// tokens before it in its own block, whose weight for it is zero; so here it is a block's first.)
-TEST_P(BackendOpsTest, NanInTheCacheReachesWhoReadsIt) {
-  constexpr int64_t kTokens = 40, kBad = kKvBlockTokens;
+// A NaN in a token's key or value reaches every token that reads it and no token before it, in every format of the
+// cache.
+TEST_P(BackendOpsTest, NanInTheCacheReachesTheTokensThatReadIt) {
+  constexpr int64_t kTokens = 40;
   constexpr AttentionSize c{4, 2, 20};
   for (KvFormat format : kKvFormats) {
-    for (bool in_key : {false, true}) {
+    for (auto [in_key, bad] : {std::pair{false, 32}, {false, 35}, {false, 9}, {true, 32}, {true, 9}}) {
       for (Backend* backend : {reference_.get(), cpu_.get()}) {
         SCOPED_TRACE(::testing::Message()
-                     << Name(KvDType(format)) << (in_key ? " key " : " value ") << backend->device().id);
+                     << Name(KvDType(format)) << (in_key ? " key " : " value ") << bad << " " << backend->device().id);
         CacheCase cache(rng_, format, format, c.kv_heads, c.d, {0}, {kTokens});
         TestTensor k = RandomFloats(rng_, DType::kF32, {kTokens, c.kv_heads, c.d}),
                    v = RandomFloats(rng_, DType::kF32, {kTokens, c.kv_heads, c.d}),
                    q = RandomFloats(rng_, DType::kF32, {kTokens, c.heads, c.d});
         TestTensor out(DType::kF32, {kTokens, c.heads * c.d});
-        float* row = static_cast<float*>((in_key ? k : v).view().row(kBad));
+        float* row = static_cast<float*>((in_key ? k : v).view().row(bad));
         for (int64_t i = 0; i < c.d; ++i) row[i] = NAN;  // of the first KV head, which the first two heads read
         backend->AppendKv(k.view(), v.view(), cache.batch(), cache.kv());
         backend->PagedAttention(q.view(), cache.kv(), cache.batch(), 0.2f, {out.view(), {}, {}});
@@ -433,7 +444,7 @@ TEST_P(BackendOpsTest, NanInTheCacheReachesWhoReadsIt) {
         std::vector<float> y = out.Floats();
         for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) {
           const int64_t token = i / (c.heads * c.d), head = i / c.d % c.heads;
-          ASSERT_EQ(std::isnan(y[static_cast<size_t>(i)]), token >= kBad && head < 2) << token << " head " << head;
+          ASSERT_EQ(std::isnan(y[static_cast<size_t>(i)]), token >= bad && head < 2) << token << " head " << head;
         }
       }
     }
