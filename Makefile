@@ -47,7 +47,7 @@ asan: setup  ## every test under AddressSanitizer and UBSan
 	$(call configure_and_build,asan)
 	@tools/run_tests.py asan
 
-tsan: setup  ## kernels, runtime and scheduler under ThreadSanitizer (Debian's gRPC is not instrumented)
+tsan: setup  ## all that knows no gRPC (Debian's is not instrumented) under ThreadSanitizer
 	$(call configure_and_build,tsan)
 	@tools/run_tests.py tsan
 
