@@ -30,7 +30,7 @@ void LingeringSockets::CloseOldest() {
   for (int i = 0; i < kMostReads && recv(fd, ignored.data(), ignored.size(), MSG_DONTWAIT) > 0; ++i) {
   }
   close(fd);
-  leaving_.pop_front();
+  leaving_.erase(leaving_.begin());
 }
 
 }  // namespace quantd

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
+#include <vector>
 
 #include "base/clock.h"
 
@@ -14,9 +14,10 @@ class LingeringSockets {
   static constexpr size_t kMost = 16;  // the oldest makes room
   static constexpr Duration kWait = std::chrono::milliseconds(500);
 
+  LingeringSockets() { leaving_.reserve(kMost); }
   ~LingeringSockets() { CloseAll(); }
 
-  // Takes the socket over; nothing more is sent.
+  // Takes the socket over, and no memory; nothing more is sent.
   void Add(int fd, TimePoint now);
   void CloseDue(TimePoint now);
   // False if there was none.
@@ -30,7 +31,7 @@ class LingeringSockets {
   };
   void CloseOldest();
 
-  std::deque<Leaving> leaving_;
+  std::vector<Leaving> leaving_;  // the oldest first
 };
 
 }  // namespace quantd
